@@ -1,0 +1,35 @@
+# make run                                                     the whole workflow on phantom data
+# make run CONFIG=config/folder.yaml ROOT=path/to/tidy/folder   the same on your own images
+# make test                                                    all tests
+CONFIG ?= config/config.yaml
+ROOT ?=
+CORES ?= all
+DIRECTORY ?= .
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(abspath $(VENV))/bin
+ROOT_OPTION := $(if $(ROOT),--config root=$(abspath $(ROOT)))
+
+.PHONY: run test lint doctor environment
+
+environment: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "radbench needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+run: environment
+	PATH="$(BIN):$$PATH" snakemake --cores $(CORES) --rerun-incomplete --configfile $(CONFIG) --directory $(DIRECTORY) $(ROOT_OPTION)
+	@echo; sed -n '1,24p' $(DIRECTORY)/results/tables/table3.md
+	@echo; echo "Tables: $(abspath $(DIRECTORY))/results/tables/"; echo "Report: $(abspath $(DIRECTORY))/results/report/index.html"
+
+test: environment
+	PATH="$(BIN):$$PATH" python -m pytest $(PYTEST)
+
+lint: environment
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . ; PATH="$(BIN):$$PATH" lint-imports && $(BIN)/snakefmt --check Snakefile
+
+doctor: environment
+	PATH="$(BIN):$$PATH" python -m radbench.doctor --config $(CONFIG) $(if $(ROOT),--root $(ROOT))

@@ -1,0 +1,56 @@
+"""BioViL-T: the ResNet-50 of temporal vision-language pretraining on MIMIC-CXR (Bannur et al., 2023, arXiv 2301.04558)."""
+
+from radbench.encoder import Card, Encoder, Features
+from radbench.image import center_crop, normalise, resize_shortest
+
+from .rad_dino import load_strict
+
+FILE = "biovil_t_image_model_proj_size_128.pt"
+RESIZE, CROP = 512, 448
+TRUNK = "encoder.encoder."
+#: what the file holds besides the trunk, none of it used for one image without a prior: ImageNet head, 256-channel
+#: reduction, pooler over two visits with its constant for a missing one, projection to the joint space
+UNUSED = (f"{TRUNK}fc.", "encoder.backbone_to_vit.", "encoder.vit_pooler.", "encoder.missing_previous_emb", "projector.")
+
+
+class BioVilT(Encoder):
+    card = Card(
+        title="BioViL-T", paper_name="BioViL-T", architecture="ResNet-50", image_size=CROP, patch=32, dim=2048, params=23_508_032,
+        weights="hf:microsoft/BiomedVLP-BioViL-T", files=(FILE,), revision="v1.0",
+        how_to_get="python -m radbench.weights biovil_t downloads 110 MB from huggingface.co/microsoft/BiomedVLP-BioViL-T "
+        "at tag v1.0 (open, no account); md5 a83080e2f23aa584a4f2b24c39b1bb64",
+        pooling="mean of layer4", pretrained_on=("mimic_cxr",), licence="MIT", citation="arXiv 2301.04558", field=CROP / RESIZE,
+        notes="input is stretched to its own minimum and maximum and not normalised; the paper's 27 M count unused parts (ImageNet "
+        "head, pooler over two visits, projection); taps are layer1 to layer4 on layer3's grid of 28 x 28: layer1 and layer2 "
+        "averaged, layer4 repeated, so that the decoder's pyramid has the strides of the ResNet; not verified here: the keys "
+        "and sha256 of the released file",
+    )  # fmt: skip
+
+    def load(self, device):
+        import timm
+
+        self.resnet = timm.create_model("resnet50", num_classes=0)  # torchvision's network with torchvision's key names
+        if self.weights is not None:
+            load_strict(self.resnet, self.weights, FILE, select=_trunk, fix=self.card.how_to_get)
+        self.resnet.float().eval().to(device)  # eval: batch norm
+
+    def preprocess(self, image):
+        low, high = image.min(), image.max()
+        stretched = (image - low) / (high - low) if high > low else image * 0
+        return normalise(center_crop(resize_shortest(stretched, RESIZE), CROP), 0.0, 1.0)
+
+    def encode(self, images):
+        last = self.resnet.forward_features(images)
+        return Features(image=last.mean((2, 3)), patches=last.permute(0, 2, 3, 1))
+
+    def encode_levels(self, images):
+        from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+        first, second, third, last = self.resnet.forward_intermediates(images, indices=[1, 2, 3, 4], intermediates_only=True)
+        grid = third.shape[-2:]
+        return [adaptive_avg_pool2d(first, grid), adaptive_avg_pool2d(second, grid), third, interpolate(last, grid, mode="nearest")]
+
+
+def _trunk(state: dict) -> dict:
+    """The trunk's tensors under the trunk's names; keys outside UNUSED stay, so that an unknown one is an error."""
+    return {key.removeprefix(TRUNK): value for key, value in state.items() if not key.startswith(UNUSED)}

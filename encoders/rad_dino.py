@@ -1,0 +1,94 @@
+"""RAD-DINO: DINOv2 ViT-B/14 continued on public chest radiographs (Pérez-García et al., 2025, arXiv 2401.10815)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from radbench.encoder import Card, Encoder, Features
+from radbench.errors import WeightsError
+from radbench.image import normalise, resize_crop
+
+
+class RadDino(Encoder):
+    card = Card(
+        title="RAD-DINO", paper_name="RAD-DINO", architecture="ViT-B/14", image_size=518, patch=14, dim=768, params=86_580_480,
+        weights="hf:microsoft/rad-dino", files=("config.json", "model.safetensors"), pooling="CLS token after the final norm",
+        how_to_get="python -m radbench.weights rad_dino downloads 346 MB from huggingface.co/microsoft/rad-dino (open, no account)",
+        pretrained_on=("mimic_cxr", "chexpert", "nih_cxr14", "padchest", "brax"), levels=(2, 5, 8, 11),
+        mean=0.5307, std=0.2583, interpolation="bicubic", licence="MIT", citation="arXiv 2401.10815",
+        notes="taps are block outputs before the final norm; the public checkpoint was trained on public data only, the "
+        "paper's row also on private data; not verified here: commit and sha256 of the released file, its list of training sets",
+    )  # fmt: skip
+    options = {"image_size": 518}  # another multiple of 14 interpolates the position embeddings
+
+    def load(self, device):
+        from transformers import Dinov2Model
+
+        self.vit = Dinov2Model(self._config())
+        if self.weights is not None:
+            load_strict(self.vit, self.weights, "model.safetensors", fix=self.card.how_to_get)
+        self.vit.float().eval().to(device)
+
+    def preprocess(self, image):
+        small = resize_crop(image, self.options["image_size"], self.card.interpolation)
+        return normalise(small.clip(0, 1), self.card.mean, self.card.std)  # bicubic overshoots; 8-bit pictures cannot
+
+    def encode(self, images):
+        tokens = self.vit(images).last_hidden_state
+        return Features(image=tokens[:, 0], patches=tokens[:, 1:].unflatten(1, self._grid()))
+
+    def encode_levels(self, images):
+        states = self.vit(images, output_hidden_states=True).hidden_states  # states[k + 1] leaves block k
+        return [states[block + 1][:, 1:].transpose(1, 2).unflatten(2, self._grid()) for block in self.card.levels]
+
+    def _grid(self):
+        return (self.options["image_size"] // self.card.patch,) * 2
+
+    def _config(self):
+        """The released config.json where it lies beside the weights: it says what tensor shapes do not (heads, epsilon)."""
+        from transformers import Dinov2Config
+
+        file = self.weights / "config.json" if self.weights is not None and self.weights.is_dir() else None
+        if file is None or not file.is_file():
+            return Dinov2Config(image_size=self.card.image_size, patch_size=self.card.patch)
+        try:
+            config = Dinov2Config.from_pretrained(file.parent)
+        except (OSError, ValueError) as error:
+            raise WeightsError(file, "cannot be read", got=str(error).splitlines()[0], fix=self.card.how_to_get) from None
+        found, wanted = (config.hidden_size, config.patch_size, config.image_size), (768, 14, 518)
+        if found != wanted:
+            what = "is of another network (width, patch, input)"
+            raise WeightsError(file, what, got=found, expected=wanted, fix=self.card.how_to_get)
+        return config
+
+
+def load_strict(module, path: Path, name: str, *, select: Callable[[dict], dict] = dict, assign=False, fix: str = "") -> None:
+    """Fill `module` from the file `path`, or from `path / name`: safetensors, or a pickle of plain tensors.
+
+    `select` maps the state dict of the file to that of the module; what it returns has to fit exactly. `assign` takes
+    the tensors over instead of copying them, for a module built on the meta device.
+
+    Raises:
+        WeightsError: no such file, unreadable (truncated, or more than tensors in it), or keys or shapes differ.
+    """
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = path / name if path.is_dir() else path
+    try:
+        found = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+        found = select(found)
+    except (OSError, RuntimeError, EOFError, KeyError, AttributeError, SafetensorError, pickle.UnpicklingError) as error:
+        raise WeightsError(file, "cannot be read as a state dict", got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+                           expected="a complete file of tensors", fix=fix) from None  # fmt: skip
+    wanted = module.state_dict()
+    wrong = [f"missing {key}" for key in wanted if key not in found] + [f"unexpected {key}" for key in found if key not in wanted]
+    wrong += [f"{key} is {tuple(found[key].shape)} and not {tuple(wanted[key].shape)}" for key in wanted
+              if key in found and found[key].shape != wanted[key].shape]  # fmt: skip
+    if wrong:
+        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+        raise WeightsError(file, "not the weights of this network", got="; ".join(wrong[:4]) + more,
+                           expected=f"the {len(wanted)} tensors of {type(module).__name__}", fix=fix)  # fmt: skip
+    module.load_state_dict(found, assign=assign)

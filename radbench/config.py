@@ -1,0 +1,258 @@
+"""The configuration: what to run. Strict, typed, checked while the Snakefile is parsed.
+
+Learning rates, batch sizes and the like are protocols and live in the stages' own files; a configuration may override
+their fields to shrink a run, and the tables then say so. Memory and time belong to the workflow's rules and profiles.
+"""
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from . import encoder
+from .artifact import ROOT
+from .errors import ConfigError, did_you_mean
+
+PROTOCOLS = {  # where the fields of each protocol are written down
+    "pretrain": "radbench/pretrain.py",
+    "linear_probe": "tasks/linear_probe.py",
+    "segmentation": "tasks/segmentation.py",
+    "report_generation": "tasks/report_generation/model.py",
+}
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dataset(Strict):
+    """One data set. `{root}` in `root` is replaced by the top-level `root`."""
+
+    reader: Literal["folder", "phantom"] = "folder"
+    title: str = ""
+    root: str | None = None
+    options: dict[str, Any] = {}  # of the reader: labels, report_column, mask_structure
+    generate: dict[str, Any] = {}  # phantom only: patients, seed, size, sites, masks, reports
+    sources: list[str] = []
+    max_side: int | None = None
+    max_broken: float = 0.05
+    seed: int = 0
+    how_to_get: str = ""
+
+
+class DataPart(Strict):
+    """A part of a data set that a pretraining run learns from."""
+
+    dataset: str
+    splits: list[str] | None = None
+    sites: list[str] = []
+
+
+class PretrainRun(Strict):
+    data: list[DataPart] = Field(min_length=1)
+    protocol: dict[str, Any] = {}
+
+
+class EncoderEntry(Strict):
+    weights: str | None = None
+    options: dict[str, Any] = {}
+
+
+class ProbeRun(Strict):
+    dataset: str
+    labels: dict[str, str] = Field(min_length=1)  # label: short name in tables
+    sites: list[str] = []
+    metrics: list[Literal["auprc", "auroc"]] = ["auprc"]
+    paper: str | None = None  # data set name in results/published/
+
+
+class LinearProbe(Strict):
+    protocol: dict[str, Any] = {}
+    runs: list[ProbeRun] = []
+
+
+class SegmentationRun(Strict):
+    dataset: str
+    structures: dict[str, list[str]] = Field(min_length=1)  # set: structures
+    titles: dict[str, str] = {}
+    paper: str | None = None
+
+
+class Segmentation(Strict):
+    protocol: dict[str, Any] = {}
+    runs: list[SegmentationRun] = []
+
+
+class ReportEvaluation(Strict):
+    dataset: str
+    whole: bool = False  # every split, for a set that nothing was trained on
+    paper: str | None = None
+
+
+class ReportRun(Strict):
+    train: str
+    evaluate: list[ReportEvaluation] = Field(min_length=1)
+
+
+class ReportGeneration(Strict):
+    protocol: dict[str, Any] = {}
+    runs: list[ReportRun] = []
+
+
+class Tasks(Strict):
+    linear_probe: LinearProbe = LinearProbe()
+    segmentation: Segmentation = Segmentation()
+    report_generation: ReportGeneration = ReportGeneration()
+
+
+class Statistics(Strict):
+    resamples: int = Field(default=500, ge=50)
+    seed: int = 0
+    reference: str = "radjepa"
+
+
+class Config(Strict):
+    title: str
+    root: str | None = None
+    datasets: dict[str, Dataset]
+    pretrain: dict[str, PretrainRun] = {}
+    encoders: dict[str, EncoderEntry]
+    tasks: Tasks = Tasks()
+    statistics: Statistics = Statistics()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _entries(cls, values: Any) -> Any:
+        """`encoders` may be a plain list of names."""
+        if isinstance(values, Mapping) and isinstance(values.get("encoders"), list):
+            values = dict(values) | {"encoders": {name: {} for name in values["encoders"]}}
+        if isinstance(values, Mapping) and isinstance(values.get("encoders"), Mapping):
+            values = dict(values) | {"encoders": {name: entry or {} for name, entry in values["encoders"].items()}}
+        return values
+
+
+def load(values: Mapping[str, Any], path: Path | str) -> Config:
+    """Check a configuration (already read) and resolve `{root}`.
+
+    Raises:
+        ConfigError: `path:line: place: what is wrong; did you mean …`.
+    """
+    try:
+        config = Config.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = list(first["loc"])
+        fix = ""
+        if first["type"] == "extra_forbidden":
+            fix = did_you_mean(str(place[-1]), _siblings(place))
+        raise ConfigError(_where(path, place), first["msg"], got=repr(first.get("input"))[:120], fix=fix) from None
+    _check_names(config, path)
+    _check_protocols(config, path)
+    roots = {}
+    for name, dataset in config.datasets.items():
+        root = dataset.root
+        if root and "{root}" in root:
+            if not config.root:
+                raise ConfigError(_where(path, ["datasets", name, "root"]), "needs the folder of your images",
+                                  fix="make run CONFIG=config/folder.yaml ROOT=path/to/tidy/folder")  # fmt: skip
+            root = root.replace("{root}", config.root)
+        roots[name] = dataset.model_copy(update={"root": root})
+    return config.model_copy(update={"datasets": roots})
+
+
+def _check_names(config: Config, path: Path | str) -> None:
+    def known(name: str, names: Mapping | list[str], place: list, kind: str) -> None:
+        if name not in names:
+            fix = did_you_mean(name, names) or f"known: {sorted(names)}"
+            raise ConfigError(_where(path, place), f"no {kind} {name!r}", fix=fix)
+
+    for name in config.encoders:
+        known(name, encoder.names(), ["encoders", name], "file in encoders/ for")
+    for name, run in config.pretrain.items():
+        for number, part in enumerate(run.data):
+            known(part.dataset, config.datasets, ["pretrain", name, "data", number, "dataset"], "data set")
+    tasks = config.tasks
+    for task, runs in (("linear_probe", tasks.linear_probe.runs), ("segmentation", tasks.segmentation.runs)):
+        seen = set()
+        for number, run in enumerate(runs):
+            place = ["tasks", task, "runs", number, "dataset"]
+            known(run.dataset, config.datasets, place, "data set")
+            if run.dataset in seen:
+                raise ConfigError(_where(path, place), f"{run.dataset} occurs twice", fix="one run per data set")
+            seen.add(run.dataset)
+    evaluated = set()
+    for number, run in enumerate(tasks.report_generation.runs):
+        known(run.train, config.datasets, ["tasks", "report_generation", "runs", number, "train"], "data set")
+        for entry in run.evaluate:
+            place = ["tasks", "report_generation", "runs", number, "evaluate"]
+            known(entry.dataset, config.datasets, place, "data set")
+            if entry.dataset in evaluated:
+                raise ConfigError(_where(path, place), f"{entry.dataset} is evaluated twice", fix="once per data set")
+            evaluated.add(entry.dataset)
+    known(config.statistics.reference, config.encoders, ["statistics", "reference"], "encoder")
+    for name in config.encoders:
+        weights = encoder.find(name).card.weights
+        if weights.startswith("run:") and not config.encoders[name].weights:
+            run = weights.removeprefix("run:").removesuffix("/initial")
+            if run not in config.pretrain:
+                raise ConfigError(_where(path, ["encoders", name]), f"needs the pretraining run {run!r}",
+                                  fix=f"add pretrain.{run}, or give encoders.{name}.weights")  # fmt: skip
+
+
+def _check_protocols(config: Config, path: Path | str) -> None:
+    places = [(["pretrain", name, "protocol"], "pretrain", run.protocol) for name, run in config.pretrain.items()]
+    places += [(["tasks", task, "protocol"], task, getattr(config.tasks, task).protocol) for task in Tasks.model_fields]
+    for place, stage, overrides in places:
+        fields = protocol_fields(PROTOCOLS[stage])
+        for name in overrides:
+            if name not in fields:
+                fix = did_you_mean(name, fields) or f"the fields are {fields}"
+                raise ConfigError(_where(path, [*place, name]), f"{PROTOCOLS[stage]} has no field {name!r}", fix=fix)
+
+
+def protocol_fields(source: str) -> list[str]:
+    """Field names of the class `Protocol` in a source file, read from its syntax tree: nothing heavy is imported."""
+    tree = ast.parse((ROOT / source).read_text())
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Protocol")
+    return [node.target.id for node in body if isinstance(node, ast.AnnAssign)]
+
+
+def _siblings(place: list) -> list[str]:
+    """Field names allowed where an unknown one stands."""
+    model: Any = Config
+    for part in place[:-1]:
+        annotation = model.model_fields[part].annotation if hasattr(model, "model_fields") and part in model.model_fields else model
+        found = [kind for kind in _models(annotation)]
+        model = found[0] if found else model
+    return list(getattr(model, "model_fields", {}))
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
+
+
+def _where(path: Path | str, place: list) -> str:
+    """`file:line: a.b[0].c`; the line of the deepest part of the place that the file has."""
+    dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    try:
+        node = yaml.compose(Path(path).read_text())
+    except (OSError, yaml.YAMLError):
+        return f"{path}: {dotted}"
+    line = 0
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line
+        else:
+            break
+    return f"{path}:{line + 1}: {dotted}"

@@ -1,0 +1,172 @@
+"""Tidy folder: `images/`, `metadata.csv`, optional masks and reports. The format is specified in docs/formats.md.
+
+The reader looks at names and tables only; pixels are decoded once, by radbench.index.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import DataError, did_you_mean
+from . import Mask, Record
+
+VIEWS = {"PA": "PA", "AP": "AP", "AP_SUPINE": "AP_SUPINE", "AP SUPINE": "AP_SUPINE", "LATERAL": "LATERAL", "LL": "LATERAL",
+         "L": "LATERAL", "OTHER": "OTHER", "UNKNOWN": "UNKNOWN", "": "UNKNOWN"}  # fmt: skip
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validate": "val", "validation": "val", "test": "test"}
+LABEL_VALUES = (1.0, 0.0, -1.0)
+MASK_STRUCTURE = "lungs"  # what the single `mask` column holds
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the configuration says of one folder."""
+
+    labels: Sequence[str] = ()
+    report_column: str = "text"
+    mask_structure: str = MASK_STRUCTURE
+
+
+def records(root: Path, options: Options) -> list[Record]:
+    """One record per row of `metadata.csv`.
+
+    Raises:
+        DataError: no such folder or table, a column is missing, a view, split or label value is unknown, an image is
+            listed twice, a path leaves the folder, or a subject lies in two splits.
+    """
+    table = _read_table(root / "metadata.csv")
+    path = root / "metadata.csv"
+    for column in ("image", "subject_id", *options.labels):
+        if column not in table.columns:
+            fix = did_you_mean(column, table.columns) or "name the label columns of your table under `labels:` in the configuration"
+            raise DataError(path, f"no column {column!r}", got=list(table.columns), fix=fix)
+    if "site" not in table.columns and "source" in table.columns:
+        table = table.rename(columns={"source": "site"})
+    for column in ("study_id", "view", "sex", "age", "site", "split", "mask"):
+        if column not in table.columns:
+            table[column] = ""
+    _check_rows(path, table)
+    texts = _reports(root, table, options.report_column)
+    extra_masks = _structures(root, table)
+    labels = {name: _label_values(path, table, name) for name in options.labels}
+
+    found = []
+    for row, (image, subject) in enumerate(zip(table["image"], table["subject_id"], strict=True)):
+        masks = list(extra_masks.get(image, ()))
+        if table["mask"].iat[row]:
+            masks.append(Mask(options.mask_structure, _inside(root / "masks", table["mask"].iat[row], path)))
+        study = table["study_id"].iat[row] or Path(image).stem
+        found.append(Record(
+            image_id=Path(image).stem, patient_id=subject, study_id=study,
+            view=VIEWS[table["view"].iat[row].upper()], split=SPLITS.get(table["split"].iat[row].lower(), ""),
+            site=table["site"].iat[row], sex=table["sex"].iat[row], age=_age(table["age"].iat[row]),
+            path=_inside(root / "images", image, path), labels={name: values[row] for name, values in labels.items()},
+            masks=tuple(masks), report=texts[row],
+        ))  # fmt: skip
+    return found
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        siblings = sorted(entry.name for entry in path.parent.iterdir())[:10] if path.parent.is_dir() else "no such folder"
+        raise DataError(path, "no such table", got=siblings, expected="a tidy folder", fix="see docs/formats.md")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(path, f"not a comma-separated table in UTF-8 ({error})", fix="save it again as CSV, UTF-8") from None
+    if table.columns.duplicated().any():
+        raise DataError(path, "a column name occurs twice", got=list(table.columns[table.columns.duplicated()]))
+    if len(table) == 0:
+        raise DataError(path, "the table has no rows")
+    return table.apply(lambda column: column.str.strip())
+
+
+def _check_rows(path: Path, table: pd.DataFrame) -> None:
+    def first(bad: pd.Series) -> str:
+        row = int(bad.to_numpy().argmax())
+        return f"line {row + 2} ({table['image'].iat[row]})"
+
+    for column in ("image", "subject_id"):
+        if (bad := table[column] == "").any():
+            raise DataError(path, f"empty {column} in {first(bad)}", fix="every image needs a file name and a subject")
+    stems = table["image"].map(lambda name: Path(name).stem)
+    if (bad := stems.duplicated()).any():
+        raise DataError(path, f"duplicate image id {stems[bad].iat[0]!r} in {first(bad)}", fix="keep one row per image")
+    if (bad := ~table["view"].str.upper().isin(VIEWS)).any():
+        value = table["view"][bad].iat[0]
+        raise DataError(path, f"unknown view {value!r} in {first(bad)}", expected=sorted(set(VIEWS.values())))
+    given = table["split"] != ""
+    if (bad := given & ~table["split"].str.lower().isin(SPLITS)).any():
+        raise DataError(path, f"unknown split {table['split'][bad].iat[0]!r} in {first(bad)}", expected="train, val or test")
+    if given.any() and not given.all():
+        raise DataError(path, f"split given for {int(given.sum())} of {len(table)} rows; empty in {first(~given)}",
+                        fix="fill the column or remove it: then radbench splits by patient")  # fmt: skip
+    if given.all():
+        per_subject = table["split"].str.lower().map(SPLITS).groupby(table["subject_id"]).nunique()
+        if (per_subject > 1).any():
+            names = list(per_subject[per_subject > 1].index[:3])
+            raise DataError(path, f"{int((per_subject > 1).sum())} subjects lie in two splits, such as {names}",
+                            fix="put all images of a subject into one split")  # fmt: skip
+
+
+def _label_values(path: Path, table: pd.DataFrame, name: str) -> list[float]:
+    text = table[name]
+    values = pd.to_numeric(text.where(text != "", None), errors="coerce").astype(float)
+    if (bad := (text != "") & ~values.isin(LABEL_VALUES)).any():
+        row = int(bad.to_numpy().argmax())
+        raise DataError(path, f"label {name!r} has value {text.iat[row]!r} in line {row + 2}", expected="1, 0, -1 or empty")
+    return values.tolist()
+
+
+def _reports(root: Path, table: pd.DataFrame, column: str) -> list[str]:
+    path = root / "reports.csv"
+    if not path.is_file():
+        return [""] * len(table)
+    reports = _read_table(path)
+    key = next((name for name in ("image", "study_id") if name in reports.columns), None)
+    if key is None or column not in reports.columns:
+        raise DataError(path, f"needs `image` or `study_id`, and {column!r}", got=list(reports.columns),
+                        fix="set report_column in the configuration")  # fmt: skip
+    texts = reports.groupby(key)[column].agg(lambda part: " ".join(part.unique()))
+    return table[key].map(texts).fillna("").tolist()
+
+
+def _structures(root: Path, table: pd.DataFrame) -> dict[str, list[Mask]]:
+    path = root / "structures.csv"
+    if not path.is_file():
+        return {}
+    rows = _read_table(path)
+    for column in ("structure", "mask_file"):
+        if column not in rows.columns:
+            raise DataError(path, f"no column {column!r}", got=list(rows.columns))
+    folders = [root / name for name in ("masks", "masks_structures") if (root / name).is_dir()]
+    here = {entry.name: entry for folder in folders for entry in folder.iterdir()}
+    found: dict[str, list[Mask]] = {}
+    for row in rows.to_dict("records"):
+        bit = int(row["bit"]) if row.get("bit") else None
+        if row.get("image"):
+            name = row["mask_file"]
+            mask_path = here.get(name) or _inside(folders[0] if folders else root / "masks", name, path)
+            found.setdefault(row["image"], []).append(Mask(row["structure"], mask_path, bit))
+            continue
+        for image in table["image"]:
+            name = row["mask_file"].replace("{stem}", Path(image).stem)
+            if name in here:
+                found.setdefault(image, []).append(Mask(row["structure"], here[name], bit))
+    return found
+
+
+def _inside(folder: Path, name: str, table: Path) -> Path:
+    path = folder / name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise DataError(table, f"the file name {name!r} leaves {folder.name}/", fix="name files inside the folder only")
+    return path
+
+
+def _age(text: str) -> float:
+    try:
+        return float(text.removesuffix("Y"))
+    except ValueError:
+        return math.nan

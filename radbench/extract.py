@@ -1,0 +1,202 @@
+"""Stage: image features of every image of a data set, from one frozen encoder.
+
+    python -m radbench.extract --encoder radjepa --dataset phantom --spec '{"weights": null, "options": {}}'
+
+`image.npy` is float32 (images, D) in the order of the index. Work is done in shards, so a killed run goes on from the
+last complete one. Tasks that need patch features or taps ask `forward` for them: recomputing them costs less than
+reading them back from disk (docs/performance.md).
+"""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import artifact, weights
+from .device import acquire, autocast, precision
+from .encoder import Encoder, find
+from .errors import DataError, run_entry_point
+from .parallel import in_parallel, worker_count
+from .progress import Progress
+from .store import Index
+
+SHARD = 2048  # images
+BATCH = {"cpu": 16, "cuda": 128}
+MAPS_IN_MEMORY = 6 * 2**30  # bytes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--encoder", required=True)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--spec", type=json.loads, default={}, help='JSON: {"weights": path or null, "options": {…}}')
+    parser.add_argument("--results", default="results", type=Path)
+    arguments = parser.parse_args()
+    extract(arguments.encoder, arguments.dataset, arguments.spec, arguments.results)
+
+
+def extract(name: str, dataset: str, spec: Mapping, results: Path = Path("results")) -> artifact.Meta:
+    """Write `results/features/{name}/{dataset}`; a gap when weights or data are not present."""
+    index_meta = artifact.read(results / "index" / dataset)
+    frozen = Frozen(name, spec, results)
+
+    def make(work: Path) -> dict:
+        frozen.require()
+        with acquire() as device:
+            index, encoder = Index(results / "index" / dataset), frozen.load(device)
+            _write_features(work, encoder, index, device, f"features {name} {dataset}")
+            return frozen.facts(encoder, device)
+
+    return artifact.build(results / "features" / name / dataset, kind="features", key_parts=frozen.key_parts("radbench.extract"),
+                          make=make, parents=[index_meta, *frozen.parents], absent_facts=frozen.facts(),
+                          resumable=True)  # fmt: skip
+
+
+class Frozen:
+    """An encoder of the configuration: its card, where its weights are, and what of it belongs into content keys."""
+
+    def __init__(self, name: str, spec: Mapping, results: Path):
+        self.name, self.options = name, dict(spec.get("options") or {})
+        self.encoder_class = find(name)
+        self.card = self.encoder_class.card
+        self.encoder_class(None, self.options)  # unknown options are an error now, not after an hour
+        self.gap: str | None = None
+        self.path: Path | None = None
+        self.parents: list[artifact.Meta] = []
+        if self.card.weights.startswith("run:") and not spec.get("weights"):
+            self.parents = [artifact.read(results / "pretrain" / weights.run_name(self.card))]
+        try:
+            self.path = weights.resolve(name, self.card, spec.get("weights"), results)
+        except artifact.Absent as gap:
+            self.gap = str(gap)
+
+    def require(self) -> None:
+        """Raise Absent when the weights are not present."""
+        if self.gap is not None:
+            raise artifact.Absent(self.gap)
+
+    def key_parts(self, *modules: str) -> dict:
+        """Weights, options and code: everything of the encoder that can change a number."""
+        hashes = {} if self.gap is not None or self.parents else weights.fingerprint(self.path, self.card)
+        return {"encoder": self.name, "options": self.options, "weights": hashes, "gap": self.gap,
+                "source": artifact.source_hash(f"encoders.{self.name}", *modules)}  # fmt: skip
+
+    def load(self, device: str) -> Encoder:
+        """The encoder on its device, in inference mode."""
+        encoder = self.encoder_class(self.path, self.options)
+        encoder.load(device)
+        for module in encoder.modules():
+            module.eval().requires_grad_(False)
+        return encoder
+
+    def facts(self, encoder: Encoder | None = None, device: str = "cpu") -> dict:
+        """The card, and what was measured on the loaded network (nothing without one)."""
+        card = dataclasses.asdict(self.card)
+        if self.parents and not self.card.weights.endswith("/initial"):  # untrained weights have seen nothing
+            card["pretrained_on"] = self.parents[0].facts.get("pretrained_on", ())
+        return {"card": card, "measured": measure(encoder, device) if encoder else {}}
+
+
+@torch.inference_mode()
+def measure(encoder: Encoder, device: str) -> dict:
+    """Parameters, input side, token grid and feature width, read off the loaded network with one grey image."""
+    image = encoder.preprocess(np.full((256, 224), 0.5, dtype=np.float32))
+    features = encoder.encode(torch.from_numpy(np.ascontiguousarray(image))[None].to(device))
+    grid = tuple(features.patches.shape[1:3])
+    return {"params": parameter_count(encoder), "dim": features.image.shape[1], "grid": list(grid), "tokens": grid[0] * grid[1],
+            "image_size": image.shape[-1], "precision": precision(device)}  # fmt: skip
+
+
+def parameter_count(encoder: Encoder) -> int:
+    """Parameters of all modules of the wrapper, each counted once."""
+    return sum({id(value): value.numel() for module in encoder.modules() for value in module.parameters()}.values())
+
+
+def _write_features(work: Path, encoder: Encoder, index: Index, device: str, name: str) -> None:
+    starts = range(0, len(index), SHARD)
+    paths = [work / f"shard-{number:05}.npy" for number in range(len(starts))]
+    report = Progress(name, len(index), "images", start=sum(min(SHARD, len(index) - start)
+                      for start, path in zip(starts, paths, strict=True) if path.exists()))  # fmt: skip
+    for start, path in zip(starts, paths, strict=True):
+        if path.exists():
+            continue
+        rows = np.arange(start, min(start + SHARD, len(index)))
+        parts = []
+        for part in forward(encoder, index, rows, device, "image"):
+            parts.append(part.float().cpu().numpy())
+            report.add(len(part))
+        block = np.concatenate(parts)
+        if not np.isfinite(block).all():
+            raise DataError(name, f"features are not finite, first at {index['image_id'][rows[~np.isfinite(block).all(1)][0]]}")
+        temporary = path.with_suffix(".tmp")
+        with open(temporary, "wb") as handle:
+            np.save(handle, block)
+        temporary.replace(path)
+    np.save(work / "image.npy", np.concatenate([np.load(path) for path in paths]))
+    for path in paths:
+        path.unlink()
+
+
+@torch.inference_mode()
+def forward(
+    encoder: Encoder, index: Index, rows: np.ndarray, device: str, want: str, frame: Callable[[np.ndarray], np.ndarray] | None = None
+) -> Iterator:  # fmt: skip
+    """Encode images batch by batch, in the order of `rows`.
+
+    want: "image" yields (B, D), "patches" (B, gh, gw, C), "levels" four maps (B, C, gh, gw). `frame` is applied to each
+    image before the encoder's own preprocessing.
+    """
+    size = BATCH[device.split(":")[0]]
+    chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
+
+    def prepare(chunk: np.ndarray) -> torch.Tensor:
+        images = (index.image(int(row)) for row in chunk)
+        return torch.from_numpy(np.stack([encoder.preprocess(frame(image) if frame else image) for image in images]))
+
+    for images in in_parallel(prepare, chunks, worker_count()):
+        with autocast(device):
+            images = images.to(device, non_blocking=True)
+            if want == "levels":
+                yield encoder.encode_levels(images)
+            else:
+                yield getattr(encoder.encode(images), want)
+
+
+class Maps:
+    """Patch features or taps of some rows: kept in memory when they fit, encoded again at every use when they do not."""
+
+    def __init__(self, encoder: Encoder, index: Index, rows: np.ndarray, device: str, want: str,
+                 frame: Callable[[np.ndarray], np.ndarray] | None = None, name: str = "maps"):  # fmt: skip
+        self._source, self._kept = (encoder, index, device, want, frame), None
+        self.rows, self._device = rows, device
+        first = self._encode(rows[:1])
+        self.shapes = [tuple(part.shape[1:]) for part in first]
+        if sum(part.numel() * 4 for part in first) * len(rows) > MAPS_IN_MEMORY:
+            return
+        report, chunks = Progress(name, len(rows), "images"), []
+        for output in forward(encoder, index, rows, device, want, frame):
+            chunks.append([part.float().cpu() for part in (output if want == "levels" else [output])])
+            report.add(len(chunks[-1][0]))
+        self._kept = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, places: np.ndarray) -> list[torch.Tensor]:
+        """float32 maps of some places in `rows`, on the device: four for "levels", one for "patches"."""
+        if self._kept is None:
+            return self._encode(self.rows[places])
+        return [part[torch.from_numpy(places)].to(self._device) for part in self._kept]
+
+    def _encode(self, rows: np.ndarray) -> list[torch.Tensor]:
+        encoder, index, device, want, frame = self._source
+        outputs = [output if want == "levels" else [output] for output in forward(encoder, index, rows, device, want, frame)]
+        return [torch.cat(parts).float().clone() for parts in zip(*outputs, strict=True)]
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,25 @@
+"""`map` over threads, in order and only a few items ahead: image decoders and Pillow's resizers release the interpreter lock."""
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+def in_parallel(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Yield `function(item)` in the order of the items; at most four items per worker wait in memory."""
+    iterator = iter(items)
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = deque(pool.submit(function, item) for item in itertools.islice(iterator, 4 * workers))
+        while ahead:
+            yield ahead.popleft().result()
+            ahead.extend(pool.submit(function, item) for item in itertools.islice(iterator, 1))
+
+
+def worker_count() -> int:
+    """Threads that may prepare images: $RADBENCH_WORKERS, else the Slurm job's cores, else one."""
+    return int(os.environ.get("RADBENCH_WORKERS") or os.environ.get("SLURM_CPUS_PER_TASK") or 1)

@@ -1,0 +1,192 @@
+"""The configuration as the workflow sees it: which artefacts there are, and the command that makes each one.
+
+The Snakefile holds rules and nothing else; what a rule must run for given wildcards is asked of `Plan`. Where data or
+weights are not present, the command is `radbench.gap` with the reason: the DAG keeps its shape, and the gap its name.
+"""
+
+import functools
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from . import artifact, encoder, weights
+from .config import Config
+
+RESULTS = Path("results")
+
+
+class Plan:
+    """Commands, inputs and lists of one configuration. Paths are relative to the working directory."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        tasks = config.tasks
+        self.probes = {run.dataset: run for run in tasks.linear_probe.runs}
+        self.segmentations = {run.dataset: run for run in tasks.segmentation.runs}
+        self.evaluations = {entry.dataset: (run.train, entry) for run in tasks.report_generation.runs for entry in run.evaluate}
+        self.encoders = list(config.encoders)
+
+    # ------------------------------------------------------------ what there is
+
+    def stats(self) -> list[str]:
+        """`{task}/{dataset}` of every comparison."""
+        return [f"{task}/{dataset}" for task, runs in (("linear_probe", self.probes), ("segmentation", self.segmentations),
+                                                       ("report_generation", self.evaluations)) for dataset in runs]  # fmt: skip
+
+    def predictions(self, task: str, dataset: str) -> list[str]:
+        """The sidecars that a comparison reads."""
+        return [f"results/{task}/{dataset}/{name}/meta.json" for name in self.encoders]
+
+    def pretraining_indexes(self) -> list[str]:
+        """Data sets that some run learns from, in the order of the configuration."""
+        used = {part.dataset for run in self.config.pretrain.values() for part in run.data}
+        return [name for name in self.config.datasets if name in used]
+
+    def weights_input(self, name: str) -> list[str]:
+        """The pretraining run that an encoder's weights come from, as an input."""
+        card = encoder.find(name).card
+        if self.config.encoders[name].weights or not card.weights.startswith("run:"):
+            return []
+        return [f"results/pretrain/{weights.run_name(card)}/meta.json"]
+
+    def data_input(self, dataset: str) -> list[str]:
+        """Generated data of an index, as an input."""
+        return [f"results/data/{dataset}/meta.json"] if self.config.datasets[dataset].reader == "phantom" else []
+
+    # ------------------------------------------------------------ what is missing
+
+    @functools.cache
+    def data_gap(self, dataset: str) -> str | None:
+        """Why a data set cannot be read, or None."""
+        entry = self.config.datasets[dataset]
+        if entry.reader == "phantom" or (entry.root and Path(entry.root).is_dir()):
+            return None
+        where = f"{entry.root} is not a folder" if entry.root else "no root is configured"
+        return f"data not present: {dataset}: {where}. {entry.how_to_get}".strip()
+
+    @functools.cache
+    def run_gap(self, run: str) -> str | None:
+        """Why a pretraining run cannot be made, or None."""
+        missing = [part.dataset for part in self.config.pretrain[run].data if self.data_gap(part.dataset)]
+        return f"pretraining {run}: data not present: {', '.join(missing)}" if missing else None
+
+    @functools.cache
+    def weights_gap(self, name: str) -> str | None:
+        """Why an encoder cannot be loaded, or None."""
+        card, entry = encoder.find(name).card, self.config.encoders[name]
+        if card.weights.startswith("run:") and not entry.weights:
+            return self.run_gap(weights.run_name(card))
+        try:
+            weights.resolve(name, card, entry.weights)
+        except artifact.Absent as gap:
+            return str(gap)
+        return None
+
+    def weights_state(self, name: str) -> str:
+        """Changes when an encoder's weights appear or are replaced: a rerun trigger."""
+        return weights.state(name, encoder.find(name).card, self.config.encoders[name].weights)
+
+    def data_state(self, dataset: str) -> list[str]:
+        """Changes when the tables of a data set's folder change: a rerun trigger."""
+        root = self.config.datasets[dataset].root
+        tables = sorted(Path(root).glob("*.csv")) if root else []
+        return [f"{path.name}:{path.stat().st_size}:{int(path.stat().st_mtime)}" for path in tables]
+
+    # ------------------------------------------------------------ commands
+
+    def data(self, dataset: str) -> str:
+        return _python("radbench.generate", dataset=dataset, spec=self.config.datasets[dataset].generate)
+
+    def index(self, dataset: str) -> str:
+        entry = self.config.datasets[dataset]
+        spec = entry.model_dump(include={"reader", "root", "options", "sources", "max_side", "seed", "max_broken", "how_to_get"})
+        return _python("radbench.index", dataset=dataset, spec=spec)
+
+    def pretrain(self, run: str) -> str:
+        if gap := self.run_gap(run):
+            return _gap(f"pretrain/{run}", "pretrain", gap, publish=["log.csv"])
+        return _python("radbench.pretrain", run=run, spec=self.config.pretrain[run].model_dump())
+
+    def features(self, name: str, dataset: str) -> str:
+        if gap := self.weights_gap(name) or self.data_gap(dataset):
+            return _gap(f"features/{name}/{dataset}", "features", gap, name)
+        return _python("radbench.extract", encoder=name, dataset=dataset, spec=self._encoder(name))
+
+    def linear_probe(self, dataset: str, name: str) -> str:
+        run, task = self.probes[dataset], self.config.tasks.linear_probe
+        spec = {"labels": list(run.labels), "sites": run.sites, "protocol": task.protocol, "encoder": self._encoder(name)}
+        return self._task("tasks.linear_probe", "linear_probe", dataset, name, spec, self.data_gap(dataset))
+
+    def segmentation(self, dataset: str, name: str) -> str:
+        run, task = self.segmentations[dataset], self.config.tasks.segmentation
+        spec = {"structures": run.structures, "protocol": task.protocol, "encoder": self._encoder(name)}
+        return self._task("tasks.segmentation", "segmentation", dataset, name, spec, self.data_gap(dataset), ["examples.png"])
+
+    def report_model(self, dataset: str, name: str) -> str:
+        if gap := self.weights_gap(name) or self.data_gap(dataset):
+            return _gap(f"report_model/{dataset}/{name}", "report_model", gap, name)
+        spec = {"protocol": self.config.tasks.report_generation.protocol, "encoder": self._encoder(name)}
+        return _python("tasks.report_generation.train", dataset=dataset, encoder=name, spec=spec)
+
+    def report_generation(self, dataset: str, name: str) -> str:
+        train, entry = self.evaluations[dataset]
+        spec = {"train": train, "whole": entry.whole, "protocol": self.config.tasks.report_generation.protocol,
+                "encoder": self._encoder(name)}  # fmt: skip
+        gap = self.data_gap(dataset) or self.data_gap(train)
+        return self._task("tasks.report_generation.generate", "report_generation", dataset, name, spec, gap)
+
+    def compare(self, task: str, dataset: str) -> str:
+        statistics = self.config.statistics
+        folders = " ".join(f"results/{task}/{dataset}/{name}" for name in self.encoders)
+        return (f"python -m stats.compare --task {task} --dataset {dataset} --reference {statistics.reference} "
+                f"--resamples {statistics.resamples} --seed {statistics.seed} --out results/stats/{task}/{dataset} {folders}")  # fmt: skip
+
+    def tables(self) -> dict[str, Any]:
+        """The specification that stats.tables and stats.report read (docs/formats.md)."""
+        datasets, config = self.config.datasets, self.config
+
+        def entry(task: str, dataset: str, paper: str | None, **more: Any) -> dict[str, Any]:
+            return {"dataset": dataset, "title": datasets[dataset].title or dataset, "stats": f"results/stats/{task}/{dataset}",
+                    "index": f"results/index/{dataset}/meta.json", "paper": paper, **more}  # fmt: skip
+
+        pretraining = self.pretraining_indexes()
+        return {
+            "title": config.title, "results": "results", "published": str(artifact.ROOT / "results" / "published"),
+            "reference": config.statistics.reference, "encoders": self.encoders,
+            "controls": [name for name in self.encoders if encoder.find(name).card.control],
+            "cards": {name: self._card(name) for name in self.encoders},
+            "runs": {run: f"results/pretrain/{run}/meta.json" for run in config.pretrain},
+            "table1": {"indexes": [f"results/index/{name}/meta.json" for name in pretraining],
+                       "names": {name: datasets[name].title or name for name in pretraining},
+                       "paper": {name: datasets[name].title for name in pretraining if datasets[name].reader != "phantom"}},
+            "table3": [entry("linear_probe", name, run.paper, metrics=run.metrics, columns=run.labels) for name, run in self.probes.items()],
+            "table4": [entry("segmentation", name, run.paper, columns={key: run.titles.get(key, key.capitalize()) for key in run.structures})
+                       for name, run in self.segmentations.items()],
+            "table5": [entry("report_generation", name, pair[1].paper) for name, pair in self.evaluations.items()],
+        }  # fmt: skip
+
+    def _card(self, name: str) -> str:
+        if self.probes:
+            return f"results/features/{name}/{next(iter(self.probes))}/meta.json"
+        task, datasets = ("segmentation", self.segmentations) if self.segmentations else ("report_generation", self.evaluations)
+        return f"results/{task}/{next(iter(datasets))}/{name}/meta.json"
+
+    def _encoder(self, name: str) -> dict[str, Any]:
+        return self.config.encoders[name].model_dump()
+
+    def _task(self, module: str, task: str, dataset: str, name: str, spec: dict, data_gap: str | None, publish: list[str] | None = None) -> str:
+        if gap := self.weights_gap(name) or data_gap:
+            return _gap(f"{task}/{dataset}/{name}", "predictions", gap, name, task, publish)
+        return _python(module, dataset=dataset, encoder=name, spec=spec)
+
+
+def _python(module: str, **arguments: Any) -> str:
+    words = [f"--{name} {shlex.quote(value if isinstance(value, str) else json.dumps(value))}" for name, value in arguments.items()]
+    return f"python -m {module} {' '.join(words)}"
+
+
+def _gap(name: str, kind: str, reason: str, encoder_name: str | None = None, task: str | None = None, publish: list[str] | None = None) -> str:
+    words = ["python -m radbench.gap", f"--folder results/{name}", f"--kind {kind}", f"--reason {shlex.quote(reason)}"]
+    words += [f"--encoder {encoder_name}"] * bool(encoder_name) + [f"--task {task}"] * bool(task)
+    return " ".join(words + [f"--publish {' '.join(publish)}"] * bool(publish))

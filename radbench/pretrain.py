@@ -1,0 +1,370 @@
+"""Stage: pretrain an encoder with I-JEPA on unlabelled images.
+
+    python -m radbench.pretrain --run radjepa --spec '{"data": [{"dataset": "phantom_unlabelled"}], "protocol": {...}}'
+    torchrun --nproc-per-node 4 -m radbench.pretrain --run radjepa --spec …
+
+The loop reads top to bottom in `train`. A step is `batch / mask_group` groups; each group has its own masks and is a
+forward and backward pass by itself, so the device's memory bounds the group, not the batch, and the number of processes
+changes nothing but the order of sums. Every random draw is a function of (seed, step, group): a killed run goes on from
+its last checkpoint and ends with the weights of an undisturbed one.
+
+Sources: Assran et al., "Self-Supervised Learning from Images with a Joint-Embedding Predictive Architecture", CVPR 2023;
+facebookresearch/ijepa (smooth L1 on layer-normalised targets, schedules). Differences: docs/decisions/0004 and 0005.
+"""
+
+import argparse
+import csv
+import dataclasses
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import save_file
+
+from . import artifact
+from .device import acquire, autocast, precision
+from .errors import ConfigError, DataError, run_entry_point
+from .jepa.masks import MaskProtocol, draw_masks
+from .jepa.predictor import Predictor
+from .jepa.vit import ViTShape, build_vit, encode_tokens, gather_tokens
+from .progress import Progress
+from .protocol import from_overrides, reductions
+from .store import Index
+
+VERSION = 1
+STATISTICS_IMAGES = 2000  # images that mean and SD of the pixels are taken from
+CHECKPOINT_SECONDS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """The RadJEPA recipe: ViT-B/14 at 224, I-JEPA's schedules. Rates and decays are per I-JEPA's in1k configuration."""
+
+    image_size: int = 224
+    patch: int = 14
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    predictor_width: int = 384
+    predictor_depth: int = 12
+    predictor_heads: int = 12
+    batch: int = 2048
+    mask_group: int = 128  # images that share block sizes and are cut to one context length
+    epochs: float = 300
+    warmup_epochs: float = 40
+    lr_start: float = 2e-4
+    lr: float = 1e-3
+    lr_end: float = 1e-6
+    weight_decay: float = 0.04
+    weight_decay_end: float = 0.4
+    ema: float = 0.996  # rises linearly to 1
+    crop_scale: tuple[float, float] = (0.3, 1.0)
+    crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    seed: int = 0
+
+    @property
+    def shape(self) -> ViTShape:
+        return ViTShape(self.image_size, self.patch, self.width, self.depth, self.heads)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A part of a data set: some splits (all when null) of some sites (all when empty)."""
+
+    dataset: str
+    splits: Sequence[str] | None = None
+    sites: Sequence[str] = ()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--spec", required=True, type=json.loads, help='JSON: {"data": [Source, …], "protocol": {…}}')
+    parser.add_argument("--results", default="results", type=Path)
+    arguments = parser.parse_args()
+    sources = [Source(**source) for source in arguments.spec["data"]]
+    protocol = from_overrides(Protocol, arguments.spec.get("protocol", {}), f"pretrain.{arguments.run}.protocol")
+    pretrain(arguments.run, sources, protocol, arguments.results)
+
+
+def pretrain(run: str, sources: Sequence[Source], protocol: Protocol, results: Path = Path("results")) -> artifact.Meta:
+    """Pretrain `run` into `results/pretrain/{run}`, or find it there under the same content key."""
+    if protocol.batch % protocol.mask_group:
+        raise ConfigError(f"pretrain.{run}.protocol", "batch is not a multiple of mask_group",
+                          got=f"{protocol.batch}, {protocol.mask_group}", fix="change one of them")  # fmt: skip
+    if protocol.image_size % protocol.patch:
+        raise ConfigError(f"pretrain.{run}.protocol", "image_size is not a multiple of patch",
+                          got=f"{protocol.image_size}, {protocol.patch}")  # fmt: skip
+    parents = [artifact.read(results / "index" / source.dataset) for source in sources]
+    parts = {"protocol": dataclasses.asdict(protocol), "version": VERSION, "data": [dataclasses.asdict(s) for s in sources],
+             "source": artifact.source_hash("radbench.pretrain")}  # fmt: skip
+    with acquire() as device, World() as world:
+
+        def make(work: Path) -> dict:
+            return train(work, run, Images(results, sources), protocol, device, world)
+
+        if world.rank:  # only the first process writes; the others lend their arithmetic
+            if not any(parent.absent for parent in parents):
+                train(None, run, Images(results, sources), protocol, device, world)
+            return artifact.read(results / "pretrain" / run)
+        return artifact.build(results / "pretrain" / run, kind="pretrain", key_parts=parts, make=make, parents=parents,
+                              publish=("log.csv",), make_absent=lambda work: (work / "log.csv").write_text(""),
+                              resumable=True)  # fmt: skip
+
+
+# ---------------------------------------------------------------- training
+
+
+def train(work: Path | None, run: str, images: "Images", protocol: Protocol, device: str, world: "World") -> dict:
+    """Train to the end, going on from `work/checkpoint.pt` when there is one; write weights and log; return the facts."""
+    steps_per_epoch = len(images) // protocol.batch
+    if steps_per_epoch == 0:
+        raise DataError(f"pretrain {run}", f"{len(images)} images are less than one batch", expected=f"{protocol.batch} or more",
+                        fix="add images, or lower pretrain protocol.batch and mask_group")  # fmt: skip
+    steps = max(1, round(steps_per_epoch * protocol.epochs))
+    mean, std = images.statistics()
+
+    encoder, target = build_vit(protocol.shape, protocol.seed), build_vit(protocol.shape, protocol.seed)
+    predictor = Predictor(protocol.width, protocol.shape.grid, protocol.predictor_width, protocol.predictor_depth,
+                          protocol.predictor_heads, protocol.seed + 1)  # fmt: skip
+    initial = {name: value.clone() for name, value in encoder.state_dict().items()}
+    encoder, target, predictor = encoder.to(device), target.to(device).requires_grad_(False), predictor.to(device)
+    trained = [value for module in (encoder, predictor) for value in module.parameters() if value.requires_grad]
+    optimiser = torch.optim.AdamW([
+        {"params": [value for value in trained if value.ndim > 1]},
+        {"params": [value for value in trained if value.ndim <= 1], "weight_decay": 0.0},
+    ], lr=protocol.lr, fused=True)  # fmt: skip
+
+    log, step = [], 0
+    checkpoint = work / "checkpoint.pt" if work else None
+    if checkpoint and checkpoint.exists():
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        step, log = saved["step"], [dict(row) for row in saved["log"]]
+        encoder.load_state_dict(saved["encoder"]), target.load_state_dict(saved["target"])
+        predictor.load_state_dict(saved["predictor"]), optimiser.load_state_dict(saved["optimiser"])
+    step = world.agree(step, (encoder, target, predictor), optimiser)
+
+    groups = protocol.batch // protocol.mask_group
+    log_every = max(1, steps // 200)
+    report, saved_at = Progress(f"pretrain {run}", steps * protocol.batch, "images", step * protocol.batch), time.monotonic()
+    while step < steps:
+        rate, decay, momentum = schedules(step, steps, protocol.warmup_epochs / protocol.epochs, protocol)
+        optimiser.param_groups[0]["weight_decay"] = decay
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        batch_rows = images.batch_rows(step, protocol)
+        total, pooled = torch.zeros((), device=device), []
+        for number in range(world.rank, groups, world.size):
+            random = np.random.default_rng([protocol.seed, 3, step, number])
+            rows = batch_rows[number * protocol.mask_group : (number + 1) * protocol.mask_group]
+            pixels = ((images.crops(rows, protocol, random) - mean) / std).to(device)
+            keep, targets = (torch.from_numpy(part).to(device) for part in draw_masks(
+                len(rows), protocol.shape.grid, MaskProtocol(), random))  # fmt: skip
+            with autocast(device):
+                loss, features = jepa_loss(encoder, target, predictor, pixels, keep, targets)
+            (loss / groups).backward()
+            total, pooled = total + loss.detach() / groups, [*pooled, features]
+        world.sum([value.grad for value in trained] + [total])
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            ours, theirs = list(encoder.parameters()), list(target.parameters())
+            torch._foreach_lerp_(theirs, ours, 1.0 - momentum)
+        step += 1
+        report.add(protocol.batch, f"loss {float(total):.4f}" if work else "")
+        if not math.isfinite(float(total)):
+            raise DataError(f"pretrain {run}", f"the loss is {float(total)} at step {step}", fix="lower pretrain protocol.lr")
+        if step % log_every == 0 or step in (1, steps):
+            log.append({"step": step, "epoch": round(step / steps_per_epoch, 3), "loss": float(total), "lr": rate,
+                        "weight_decay": decay, "ema": momentum, **collapse_measures(torch.cat(pooled))})  # fmt: skip
+        if checkpoint and (time.monotonic() - saved_at > CHECKPOINT_SECONDS) and step < steps:
+            saved_at = time.monotonic()
+            _save_checkpoint(checkpoint, step, log, encoder, target, predictor, optimiser)
+
+    if work is None:
+        return {}
+    _write_run(work, protocol, {"encoder": target, "context": encoder}, initial, log, (mean, std), images.names)
+    if checkpoint.exists():
+        checkpoint.unlink()
+    return {"images": len(images), "steps": steps, "epochs": protocol.epochs, "reduced": reductions(protocol),
+            "protocol": dataclasses.asdict(protocol), "version": VERSION, "precision": precision(device),
+            "pretrained_on": images.names, "processes": world.size, "final": log[-1]}  # fmt: skip
+
+
+def jepa_loss(encoder, target, predictor, pixels, keep, targets) -> tuple[torch.Tensor, torch.Tensor]:
+    """Smooth L1 between predicted and layer-normalised target tokens; and the pooled target features (B, C), detached.
+
+    pixels (B, 3, h, w); keep (B, K) context patches; targets (B, M, T) target patches.
+    """
+    with torch.no_grad():
+        tokens = encode_tokens(target, pixels)
+        wanted = F.layer_norm(tokens, tokens.shape[-1:])
+        wanted = gather_tokens(wanted, targets.flatten(1)).unflatten(1, targets.shape[1:])
+    predicted = predictor(encode_tokens(encoder, pixels, keep), keep, targets)
+    return F.smooth_l1_loss(predicted.float(), wanted.float()), tokens.float().mean(dim=1)
+
+
+def schedules(step: int, steps: int, warmup_share: float, protocol: Protocol) -> tuple[float, float, float]:
+    """Learning rate (linear warm-up, then cosine), weight decay (cosine) and EMA momentum (linear to 1) of a step."""
+    warmup = warmup_share * steps
+    if step < warmup:
+        rate = protocol.lr_start + (protocol.lr - protocol.lr_start) * step / warmup
+    else:
+        rate = cosine(protocol.lr, protocol.lr_end, (step - warmup) / max(1.0, steps - warmup))
+    return rate, cosine(protocol.weight_decay, protocol.weight_decay_end, step / steps), protocol.ema + (1 - protocol.ema) * step / steps
+
+
+def cosine(start: float, end: float, share: float) -> float:
+    """Half a cosine from `start` (share 0) to `end` (share 1)."""
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+
+def collapse_measures(pooled: torch.Tensor) -> dict[str, float]:
+    """Signs of collapse in pooled features (B, C): each falls to zero (rank to 1, cosine to 1) when all images look alike.
+
+    feature_sd: mean over channels of the SD over images. feature_rank: exp of the entropy of the normalised singular
+    values (RankMe, Garrido et al., 2023) of the centred features, at most min(B - 1, C). feature_cosine: mean cosine
+    between the centred-off features of different images.
+    """
+    pooled = pooled.detach().cpu().double()
+    singular = torch.linalg.svdvals(pooled - pooled.mean(dim=0))
+    share = singular / singular.sum().clamp_min(1e-12)
+    unit = F.normalize(pooled, dim=1)
+    cosines = unit @ unit.T
+    count = len(pooled)
+    return {
+        "feature_sd": float(pooled.std(dim=0).mean()),
+        "feature_rank": float(torch.exp(-(share * (share + 1e-12).log()).sum())),
+        "feature_cosine": float((cosines.sum() - cosines.trace()) / max(1, count * (count - 1))),
+    }
+
+
+# ---------------------------------------------------------------- images
+
+
+class Images:
+    """The pretraining images of several indexes as one list."""
+
+    def __init__(self, results: Path, sources: Sequence[Source]):
+        self._indexes = [Index(results / "index" / source.dataset) for source in sources]
+        self._rows: list[tuple[int, int]] = []
+        for number, (index, source) in enumerate(zip(self._indexes, sources, strict=True)):
+            rows = index.rows(None, tuple(source.sites))
+            if source.splits is not None:
+                rows = rows[np.isin(index["split"][rows].astype(str), list(source.splits))]
+            if len(rows) == 0:
+                raise DataError(f"pretraining data {source}", "no image is left", got=index.meta.facts["sites"], fix="mend splits or sites")
+            self._rows += [(number, int(row)) for row in rows]
+        self.names = sorted({name for index in self._indexes for name in index.meta.facts["sources"]})
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def statistics(self) -> tuple[float, float]:
+        """Mean and SD of the pixels in [0, 1], over up to STATISTICS_IMAGES evenly spaced images, each weighing the same."""
+        chosen = np.linspace(0, len(self) - 1, min(len(self), STATISTICS_IMAGES)).astype(int)
+        images = [self._indexes[number].image(row) for number, row in (self._rows[place] for place in chosen)]
+        mean = float(np.mean([image.mean(dtype=np.float64) for image in images]))
+        return mean, float(np.sqrt(np.mean([((image.astype(np.float64) - mean) ** 2).mean() for image in images])))
+
+    def batch_rows(self, step: int, protocol: Protocol) -> np.ndarray:
+        """Places in the list for one step: epoch by epoch a fresh permutation, the incomplete last batch dropped."""
+        per_epoch = len(self) // protocol.batch
+        epoch, position = divmod(step, per_epoch)
+        order = np.random.default_rng([protocol.seed, 2, epoch]).permutation(len(self))
+        return order[position * protocol.batch : (position + 1) * protocol.batch]
+
+    def crops(self, places: np.ndarray, protocol: Protocol, random: np.random.Generator) -> torch.Tensor:
+        """Random resized crops (B, 3, size, size) in [0, 1]: area and log-aspect uniform, antialiased bilinear."""
+        side, out = protocol.image_size, np.empty((len(places), protocol.image_size, protocol.image_size), dtype=np.float32)
+        for position, place in enumerate(places):
+            number, row = self._rows[place]
+            pixels = self._indexes[number].pixels(row)
+            top = float(np.iinfo(pixels.dtype).max)
+            picture = Image.fromarray(pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32))
+            box = random_crop(pixels.shape, protocol.crop_scale, protocol.crop_aspect, random)
+            out[position] = np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR, box=box)) / top
+        return torch.from_numpy(out).unsqueeze(1).expand(-1, 3, -1, -1)
+
+
+def random_crop(shape, scale, aspect, random: np.random.Generator) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of torchvision's RandomResizedCrop; the central square after ten misses."""
+    rows, cols = shape
+    for _ in range(10):
+        area = rows * cols * random.uniform(*scale)
+        ratio = math.exp(random.uniform(math.log(aspect[0]), math.log(aspect[1])))
+        width, height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < width <= cols and 0 < height <= rows:
+            top, left = int(random.integers(0, rows - height + 1)), int(random.integers(0, cols - width + 1))
+            return left, top, left + width, top + height
+    side = min(rows, cols)
+    top, left = (rows - side) // 2, (cols - side) // 2
+    return left, top, left + side, top + side
+
+
+# ---------------------------------------------------------------- processes and files
+
+
+class World:
+    """The processes of torchrun; a single one outside it."""
+
+    def __init__(self):
+        self.size, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+
+    def __enter__(self) -> "World":
+        if self.size > 1:
+            torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self.size > 1:
+            torch.distributed.destroy_process_group()
+
+    def sum(self, tensors: list[torch.Tensor]) -> None:
+        """Add tensors up over the processes, in place. A process without a group brings no gradient: zeros."""
+        if self.size > 1:
+            for tensor in tensors:
+                torch.distributed.all_reduce(tensor)
+
+    def agree(self, step: int, modules: Sequence[torch.nn.Module], optimiser: torch.optim.Optimizer) -> int:
+        """Give every process the first one's step, weights and optimiser state (it may have read a checkpoint)."""
+        if self.size == 1:
+            return step
+        state = [{"step": step, "optimiser": optimiser.state_dict()} if self.rank == 0 else None]
+        torch.distributed.broadcast_object_list(state)
+        optimiser.load_state_dict(state[0]["optimiser"])
+        for module in modules:
+            for value in [*module.parameters(), *module.buffers()]:
+                torch.distributed.broadcast(value.data, 0)
+        return state[0]["step"]
+
+
+def _save_checkpoint(path: Path, step: int, log: list[dict], encoder, target, predictor, optimiser) -> None:
+    buffer = io.BytesIO()
+    torch.save({"step": step, "log": log, "encoder": encoder.state_dict(), "target": target.state_dict(),
+                "predictor": predictor.state_dict(), "optimiser": optimiser.state_dict()}, buffer)  # fmt: skip
+    artifact.write_bytes(path, buffer.getvalue())
+
+
+def _write_run(work: Path, protocol: Protocol, modules, initial, log, statistics, names) -> None:
+    for name, module in modules.items():
+        save_file({key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}, work / f"{name}.safetensors")
+    save_file({key: value.contiguous() for key, value in initial.items()}, work / "initial.safetensors")
+    shape = dataclasses.asdict(protocol.shape) | {"mean": statistics[0], "std": statistics[1], "pretrained_on": names}
+    artifact.write_json(work / "config.json", shape)
+    with open(work / "log.csv", "w", newline="") as handle:
+        writer = csv.DictWriter(handle, list(log[0]))
+        writer.writeheader()
+        writer.writerows({key: value if isinstance(value, int) else f"{value:.6g}" for key, value in row.items()} for row in log)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

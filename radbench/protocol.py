@@ -1,0 +1,41 @@
+"""Protocols: the constants of a stage, a frozen dataclass in the stage's own file whose defaults are the benchmark.
+
+A configuration may override fields to shrink a run; the tables then say "reduced protocol" and list what was changed.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from .errors import ConfigError, did_you_mean
+
+Settings = TypeVar("Settings")
+NOT_A_REDUCTION = frozenset({"seed"})
+
+
+def from_overrides(protocol: type[Settings], overrides: Mapping[str, Any], where: str) -> Settings:
+    """The protocol with some fields changed. Raises ConfigError for an unknown field or a value of another type."""
+    fields = {field.name: field for field in dataclasses.fields(protocol)}
+    values = {}
+    for name, value in overrides.items():
+        if name not in fields:
+            raise ConfigError(where, f"no field {name!r}", fix=did_you_mean(name, fields) or f"the fields are {sorted(fields)}")
+        default = fields[name].default
+        if isinstance(default, tuple) and isinstance(value, list):
+            value = tuple(value)
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if default is not None and not isinstance(value, type(default)):
+            number = isinstance(default, int) and isinstance(value, float) and not isinstance(default, bool)
+            if not (number and fields[name].type in (float, "float")):
+                raise ConfigError(f"{where}.{name}", "value of another type", got=repr(value), expected=f"like {default!r}")
+        values[name] = value
+    return protocol(**values)
+
+
+def reductions(protocol: Any) -> list[str]:
+    """What differs from the benchmark's protocol, such as "epochs 300 -> 4"."""
+    defaults = type(protocol)()
+    return [f"{field.name} {getattr(defaults, field.name)} -> {getattr(protocol, field.name)}"
+            for field in dataclasses.fields(protocol)
+            if field.name not in NOT_A_REDUCTION and getattr(protocol, field.name) != getattr(defaults, field.name)]  # fmt: skip

@@ -1,0 +1,154 @@
+"""Resampling of patients, shared by every encoder, metric and label of a dataset.
+
+The unit is the patient: images of one patient resemble each other, so resampling images would pretend to have more
+independent evidence than there is (Davison and Hinkley 1997, section 3.8, cluster bootstrap). One matrix of counts per
+dataset serves everybody, which makes every comparison paired by construction and costs nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm
+
+#: Resamples multiplied at once, to bound the float64 copy of the counts.
+BLOCK_RESAMPLES = 1024
+
+
+@dataclass(frozen=True)
+class PatientResamples:
+    """How often each patient occurs in each resample.
+
+    Attributes:
+        patients: (P,) sorted unique patient ids.
+        counts: (B, P) int32, each row sums to P.
+    """
+
+    patients: np.ndarray
+    counts: np.ndarray
+
+    def positions(self, patient_ids: np.ndarray) -> np.ndarray:
+        """(n,) column of ``counts`` that belongs to each image's patient."""
+        return np.searchsorted(self.patients, patient_ids)
+
+    @functools.cached_property
+    def _by_patient(self) -> np.ndarray:
+        return np.ascontiguousarray(self.counts.T)
+
+    def of_images(self, patient_ids: np.ndarray) -> np.ndarray:
+        """(B, n) int32: an image occurs as often as its patient.
+
+        Laid out image by image in memory, because ranking sorts images: sorting then moves contiguous rows.
+        """
+        return self._by_patient[self.positions(patient_ids)].T
+
+    def patient_sums(self, patient_ids: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """(P, ...) sums of per-image ``values`` (n, ...) over the images of each patient."""
+        sums = np.zeros((self.patients.size, *values.shape[1:]))
+        np.add.at(sums, self.positions(patient_ids), values)
+        return sums
+
+    def resampled(self, patient_sums: np.ndarray) -> np.ndarray:
+        """(B, ...) totals of per-patient sums (P, ...) in each resample: one matrix product."""
+        flat = patient_sums.reshape(self.patients.size, -1)
+        blocks = [
+            self.counts[start : start + BLOCK_RESAMPLES].astype(np.float64) @ flat
+            for start in range(0, len(self.counts), BLOCK_RESAMPLES)
+        ]
+        return np.concatenate(blocks).reshape(-1, *patient_sums.shape[1:])
+
+
+def generator(seed: int, patients: Iterable[str], purpose: str) -> np.random.Generator:
+    """Random numbers that depend on the seed, the sorted patient ids and the purpose, and on nothing else.
+
+    So adding an encoder to a table, or a label to a dataset, moves no interval of the others.
+    """
+    text = "\n".join([purpose, str(seed), *patients])
+    return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")))
+
+
+def resample_patients(patient_ids: Iterable[str], resamples: int, seed: int) -> PatientResamples:
+    """Draw P patients with replacement, ``resamples`` times (each row of counts is multinomial(P, 1/P)).
+
+    Args:
+        patient_ids: any iterable of ids; repeats and order do not matter.
+        resamples: B >= 1.
+        seed: any integer.
+
+    >>> a = resample_patients(["p2", "p1", "p3", "p1"], resamples=4, seed=0)
+    >>> a.counts.sum(axis=1)
+    array([3, 3, 3, 3])
+    >>> (a.counts == resample_patients(["p3", "p2", "p1"], resamples=4, seed=0).counts).all()
+    np.True_
+    """
+    patients = np.array(sorted(set(patient_ids)), dtype=object)
+    random = generator(seed, patients, "bootstrap")
+    size = patients.size
+    counts = np.empty((resamples, size), dtype=np.int32)
+    for row in counts:
+        row[:] = np.bincount(random.integers(size, size=size), minlength=size)
+    return PatientResamples(patients, counts)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Percentile summary of a statistic's resamples; NaN everywhere when none is valid."""
+
+    median: float
+    low: float
+    high: float
+    sd: float
+    valid: int
+
+
+def percentile_interval(samples: np.ndarray, level: float = 0.95) -> Interval:
+    """Median and central ``level`` interval of the valid (finite) resamples, linear interpolation between ranks.
+
+    Efron and Tibshirani 1993, section 13.3. A resample in which the statistic is undefined (no positive drawn) is
+    left out, and the number of the others is returned so that a reader sees it.
+
+    >>> interval = percentile_interval(np.r_[np.arange(81.0), np.nan])
+    >>> round(interval.low, 9), interval.median, interval.high, interval.valid
+    (2.0, 40.0, 78.0, 81)
+    """
+    valid = samples[np.isfinite(samples)]
+    if valid.size == 0:
+        return Interval(np.nan, np.nan, np.nan, np.nan, 0)
+    tail = 100 * (1 - level) / 2
+    low, median, high = np.percentile(valid, [tail, 50, 100 - tail])
+    sd = float(valid.std(ddof=1)) if valid.size > 1 else np.nan
+    return Interval(float(median), float(low), float(high), sd, int(valid.size))
+
+
+def p_one_sided(delta: np.ndarray) -> float:
+    """Paired bootstrap p of "not better": (1 + #{delta <= 0}) / (B + 1) over valid resamples; NaN without any.
+
+    The two ones keep p above 0: B resamples cannot show less than 1 / (B + 1) (Davison and Hinkley 1997, eq. 4.11).
+
+    >>> p_one_sided(np.array([0.1, 0.2, -0.1]))
+    0.5
+    """
+    valid = delta[np.isfinite(delta)]
+    return float(1 + np.count_nonzero(valid <= 0)) / (valid.size + 1) if valid.size else np.nan
+
+
+def p_two_sided(delta: np.ndarray) -> float:
+    """Twice the smaller of the two one-sided p, at most 1.
+
+    >>> p_two_sided(np.array([0.1] * 99))
+    0.02
+    """
+    return float(np.minimum(1.0, 2 * min(p_one_sided(delta), p_one_sided(-delta))))
+
+
+def minimum_detectable_difference(sd_delta: float, alpha: float = 0.05, power: float = 0.80) -> float:
+    """Difference that a one-sided test at ``alpha`` would find with probability ``power``: (z_alpha + z_power) SD.
+
+    >>> round(minimum_detectable_difference(0.01), 5)
+    0.02486
+    """
+    return float((norm.ppf(1 - alpha) + norm.ppf(power)) * sd_delta)

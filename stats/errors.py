@@ -1,0 +1,51 @@
+"""What can go wrong when numbers are derived; each message says where, what was got, what would be right, what to do.
+
+    StatsError
+    ├── SidecarError        meta.json missing, unreadable or of another format
+    ├── HashMismatch        a file is not the one its sidecar vouches for
+    ├── PredictionsError    predictions of another task, dataset or encoder; columns missing; numbers not finite
+    ├── SampleMismatch      encoders (or replicates) do not cover the same samples
+    ├── TruthMismatch       the same sample has another target, reference or patient in another encoder's file
+    ├── ProtocolMismatch    cells made under different versions or protocols refuse to share a table
+    ├── ReferenceMissing    the reference encoder is not among the folders
+    └── SpecError           the description of the tables is incomplete
+"""
+
+
+class StatsError(Exception):
+    """Root of the tree. ``str(error)`` reads ``where: got ...; expected ...; next: ...``."""
+
+    def __init__(self, where: str, got: str, expected: str, next_step: str) -> None:
+        super().__init__(f"{where}: got {got}; expected {expected}; next: {next_step}")
+
+
+class SidecarError(StatsError):
+    """A meta.json is missing, unreadable or of another format."""
+
+
+class HashMismatch(StatsError):
+    """A file is not the one its sidecar vouches for."""
+
+
+class PredictionsError(StatsError):
+    """A predictions file belongs elsewhere, lacks columns or holds numbers that are not finite."""
+
+
+class SampleMismatch(StatsError):
+    """Encoders or replicates do not cover the same samples."""
+
+
+class TruthMismatch(StatsError):
+    """The same sample has another target, reference or patient in another encoder's file."""
+
+
+class ProtocolMismatch(StatsError):
+    """Cells made under different versions or protocols refuse to share a table."""
+
+
+class ReferenceMissing(StatsError):
+    """The reference encoder is not among the folders."""
+
+
+class SpecError(StatsError):
+    """The description of the tables is incomplete."""

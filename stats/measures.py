@@ -1,0 +1,205 @@
+"""One function per task: an encoder's predictions -> metrics, their replicates and their resamples.
+
+The bootstrap statistic of every metric is the *mean over replicates* of the metric on the resample: the same patients
+are drawn for every fold or seed. So the interval describes the sample of patients for the procedure that is reported
+(the mean of the folds), and the spread between folds is reported beside it as an SD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from .bootstrap import PatientResamples
+from .predictions import first_replicate
+from .ranking import average_precision_and_auroc
+from .text import BLEU_COLUMNS, corpus_bleu4, f1_counts, macro_f1
+
+#: The one target of report generation.
+REPORT = "report"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One encoder, one target, one metric.
+
+    Attributes:
+        replicates: (R,) the metric on all test images, per fold or seed; empty when it was not computed.
+        samples: (B,) mean over replicates on each resample; NaN where undefined.
+        patient_sums: (P,) per-patient sums of the per-image metric (mean over replicates) for metrics that are means
+            over images, else None; ``n_images`` is their divisor.
+        state: ``ok``, ``undefined`` (the test set lacks a class) or ``not_computed``.
+    """
+
+    target: str
+    metric: str
+    replicates: np.ndarray
+    samples: np.ndarray
+    n_images: int
+    n_patients: int
+    n_positive: int | None = None
+    false_positive_images: int | None = None
+    patient_sums: np.ndarray | None = None
+    state: str = "ok"
+    reason: str = ""
+
+    @property
+    def value(self) -> float:
+        return float(self.replicates.mean()) if self.replicates.size else np.nan
+
+    @property
+    def sd(self) -> float:
+        """SD over replicates (ddof 1); NaN with fewer than two."""
+        return float(self.replicates.std(ddof=1)) if self.replicates.size > 1 else np.nan
+
+
+def linear_probe(
+    rows: pd.DataFrame, resamples: PatientResamples, aggregates: Sequence[Sequence[str]] = ()
+) -> list[Measurement]:
+    """AUPRC and AUROC per label, and their unweighted mean over labels as target ``Agg-<k>``.
+
+    A label without both classes in the test set is ``undefined`` and stays out of the mean (its name says how many
+    labels are in). A resample without positives has no AUPRC; the mean over labels needs all of its labels.
+
+    Args:
+        aggregates: further sets of labels to average, e.g. the paper's six when the data have seven.
+    """
+    found: list[Measurement] = []
+    for label, of_label in rows.groupby("label", sort=True):
+        images = first_replicate(of_label)
+        replicates = of_label["replicate"].nunique()
+        target = images["target"].to_numpy() > 0
+        score = of_label["score"].to_numpy(dtype=np.float64).reshape(replicates, -1)
+        patients = images["patient_id"].to_numpy()
+        size = {"n_images": target.size, "n_patients": len(set(patients)), "n_positive": int(target.sum())}
+        if target.all() or not target.any():
+            missing = "negative" if target.all() else "positive"
+            nothing = np.full(len(resamples.counts), np.nan)
+            found += [
+                Measurement(str(label), metric, np.array([]), nothing, **size, state="undefined",
+                            reason=f"no {missing} image in the test set")
+                for metric in ("auprc", "auroc")
+            ]  # fmt: skip
+            continue
+        counts = resamples.of_images(patients)
+        whole = np.array([average_precision_and_auroc(target, one) for one in score])[:, :, 0]  # (R, 2)
+        samples = np.mean([average_precision_and_auroc(target, one, counts) for one in score], axis=0)  # (2, B)
+        for i, metric in enumerate(("auprc", "auroc")):
+            found.append(Measurement(str(label), metric, whole[:, i], samples[i], **size))
+    for labels in ({m.target for m in found}, *map(set, aggregates)):
+        found += _mean_over_labels(found, labels)
+    return list({(m.target, m.metric): m for m in found}.values())
+
+
+def _mean_over_labels(found: Sequence[Measurement], labels: set[str]) -> list[Measurement]:
+    means = []
+    for metric in ("auprc", "auroc"):
+        chosen = [m for m in found if m.metric == metric and m.target in labels]
+        defined = [m for m in chosen if m.state == "ok"]
+        if len(defined) < 2:
+            continue
+        left_out = [m.target for m in chosen if m.state != "ok"]
+        means.append(
+            Measurement(
+                f"Agg-{len(defined)}", metric,
+                np.mean([m.replicates for m in defined], axis=0), np.mean([m.samples for m in defined], axis=0),
+                n_images=max(m.n_images for m in defined), n_patients=max(m.n_patients for m in defined),
+                reason=f"without {', '.join(left_out)} (undefined)" if left_out else "",
+            )
+        )  # fmt: skip
+    return means
+
+
+def segmentation(rows: pd.DataFrame, resamples: PatientResamples) -> list[Measurement]:
+    """Dice per structure and per structure set.
+
+    Per image the mean over the structures present in the reference, then the mean over images. An empty reference has
+    no Dice to average (both empty: NaN; something predicted: 0 in the file), so it stays out of the mean and the second
+    case is counted in ``false_positive_images`` (images in which any replicate predicts an absent structure).
+    """
+    sets = rows.groupby("structure_set", sort=True)["structure"].unique()
+    names = [str(name) for structures in sets for name in structures]
+    found: list[Measurement] = []
+    for structure_set, of_set in rows.groupby("structure_set", sort=True):
+        found.append(_dice(str(structure_set), of_set, resamples))
+        for structure, of_structure in of_set.groupby("structure", sort=True):
+            alone = of_set["structure"].nunique() == 1 and structure == structure_set
+            clash = names.count(str(structure)) > 1 or (structure in sets.index and not alone)
+            if not alone:
+                name = f"{structure_set}/{structure}" if clash else str(structure)
+                found.append(_dice(name, of_structure, resamples))
+    return found
+
+
+def _dice(target: str, rows: pd.DataFrame, resamples: PatientResamples) -> Measurement:
+    present = rows["ref_area"].to_numpy() > 0
+    false_positive = int(rows.loc[~present & (rows["pred_area"].to_numpy() > 0), "image_id"].nunique())
+    per_image = rows[present].groupby(["replicate", "image_id"], sort=True).agg(
+        dice=("dice", "mean"), patient_id=("patient_id", "first"))  # fmt: skip
+    if per_image.empty:
+        return Measurement(target, "dice", np.array([]), np.full(len(resamples.counts), np.nan), 0, 0, 0,
+                           false_positive, state="undefined", reason="in no reference of the test set")  # fmt: skip
+    values = per_image["dice"].to_numpy().reshape(rows["replicate"].nunique(), -1)
+    patients = first_replicate(per_image.reset_index())["patient_id"].to_numpy()
+    return _mean_over_images(target, "dice", values, patients, resamples, n_positive=values.shape[1],
+                             false_positive_images=false_positive)  # fmt: skip
+
+
+def _mean_over_images(
+    target: str, metric: str, values: np.ndarray, patients: np.ndarray, resamples: PatientResamples, **sizes
+) -> Measurement:
+    """A metric that is a mean over images: ``values`` (R, n), ``patients`` (n,)."""
+    sums = resamples.patient_sums(patients, values.mean(axis=0))
+    images = resamples.patient_sums(patients, np.ones(patients.size))
+    totals = resamples.resampled(np.stack([sums, images], axis=1))
+    with np.errstate(invalid="ignore"):
+        samples = np.where(totals[:, 1] > 0, totals[:, 0] / np.maximum(totals[:, 1], 1), np.nan)
+    return Measurement(target, metric, values.mean(axis=1), samples, patients.size, len(set(patients)),
+                       patient_sums=sums, **sizes)  # fmt: skip
+
+
+def report_generation(
+    rows: pd.DataFrame, resamples: PatientResamples, not_computed: dict[str, str]
+) -> list[Measurement]:
+    """BLEU-4 (corpus), ROUGE-L in two conventions and, where their columns exist, RG_ER and CheXbert macro F1-14.
+
+    Args:
+        not_computed: reason by metric, from the predictions' sidecar; a metric without columns and without a reason
+            is named as well, never left out.
+    """
+    replicates = rows["replicate"].nunique()
+    patients = first_replicate(rows)["patient_id"].to_numpy()
+    size = {"n_images": patients.size, "n_patients": len(set(patients))}
+
+    def ratio_of_sums(metric: str, statistics: np.ndarray, of_sums) -> Measurement:
+        """``statistics`` (R, n, ...) per report; ``of_sums`` turns totals over reports into the metric."""
+        whole = of_sums(statistics.sum(axis=1))
+        samples = np.mean(
+            [of_sums(resamples.resampled(resamples.patient_sums(patients, one))) for one in statistics], axis=0
+        )
+        return Measurement(REPORT, metric, whole, samples, **size)
+
+    def per_replicate(columns: list[str]) -> np.ndarray:
+        return rows[columns].to_numpy().reshape(replicates, patients.size, len(columns))
+
+    found = [ratio_of_sums("bleu4", per_replicate(list(BLEU_COLUMNS)).astype(np.float64), corpus_bleu4)]
+    for metric in ("rouge_l", "rouge_l_coco", "rg_er"):
+        if metric in rows:
+            values = per_replicate([metric])[:, :, 0].astype(np.float64)
+            found.append(_mean_over_images(REPORT, metric, values, patients, resamples))
+    reference, hypothesis = ([f"chexbert_{side}_{k}" for k in range(14)] for side in ("ref", "hyp"))
+    if all(column in rows for column in reference + hypothesis):
+        counts = np.stack([
+            f1_counts(ref, hyp) for ref, hyp in zip(per_replicate(reference), per_replicate(hypothesis), strict=True)
+        ])  # fmt: skip
+        found.append(ratio_of_sums("f1_14", counts, macro_f1))
+
+    computed = {m.metric for m in found}
+    nothing = np.full(len(resamples.counts), np.nan)
+    for metric in sorted({"rg_er", "f1_14", *not_computed} - computed):
+        reason = not_computed.get(metric, "its columns are not in the predictions and no reason is given")
+        found.append(Measurement(REPORT, metric, np.array([]), nothing, **size, state="not_computed", reason=reason))
+    return found

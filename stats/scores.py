@@ -1,0 +1,359 @@
+"""Tables 3, 4 and 5: every encoder on every column of every dataset, published beside measured.
+
+All scores are in points (0 to 100), as the paper prints them.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ProtocolMismatch, SpecError
+from .measures import REPORT
+from .provenance import Sidecar, read_sidecar
+from .published import AGG6, AGG_PRINTED, Published, Score
+from .typeset import OVERLAP, REDUCED, Cell, Panel
+
+TASKS = {3: "linear_probe", 4: "segmentation", 5: "report_generation"}
+METRIC_TITLES = {"auprc": "AUPRC", "auroc": "AUROC", "dice": "Dice", "rouge_l": "ROUGE-L", "bleu4": "BLEU-4",
+                 "rg_er": "RG_ER", "f1_14": "Macro-F1-14", "rouge_l_coco": "ROUGE-L (coco)"}  # fmt: skip
+REPORT_METRICS = ("rouge_l", "bleu4", "rg_er", "f1_14", "rouge_l_coco")
+
+SCORE_COLUMNS = (
+    "table", "dataset", "dataset_title", "encoder", "encoder_title", "control", "column", "target", "metric", "unit",
+    "value", "sd", "replicates", "median", "low", "high", "resamples", "resamples_valid", "n_images", "n_patients",
+    "n_positive", "false_positive_images", "resampling_unit", "published", "published_row", "difference", "verdict",
+    "reason", "marks", "state",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What a table needs to know about an encoder; the id stands in for a card that was never written."""
+
+    name: str
+    card: Mapping[str, Any]
+    measured: Mapping[str, Any]
+    control: bool
+    reason: str = ""  # why there are no features, empty when there are
+
+    @property
+    def title(self) -> str:
+        return self.card.get("title") or self.name
+
+    @property
+    def paper_name(self) -> str:
+        return self.card.get("paper_name") or ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One dataset of Table 3, 4 or 5 with everything derived for it."""
+
+    table: int
+    dataset: str
+    title: str
+    paper: str | None
+    metrics: tuple[str, ...]
+    columns: Mapping[str, str]  # target -> short title
+    estimates: Mapping[tuple[str, str, str], dict[str, str]]  # (encoder, target, metric) -> row of estimates.csv
+    comparisons: Mapping[tuple[str, str, str, str], dict[str, str]]  # (encoder, other, target, metric) -> row
+    sources: frozenset[str]  # dataset names whose images these are
+    facts: Mapping[str, Any]
+    gap: str = ""  # why there are no estimates at all
+
+    def displayed(self) -> list[tuple[str, str, str]]:
+        """(title, target, metric) of each column, aggregates last."""
+        if self.table == 5:
+            return [(METRIC_TITLES[metric], REPORT, metric) for metric in self.metrics]
+        aggregates = sorted({t for _, t, _ in self.estimates if re.fullmatch(r"Agg-\d+", t)}, key=lambda t: int(t[4:]))
+        several = len(self.metrics) > 1
+        return [
+            (f"{short} {METRIC_TITLES[metric]}" if several else short, target, metric)
+            for metric in self.metrics
+            for target, short in {**self.columns, **{target: target for target in aggregates}}.items()
+        ]
+
+    def names(self, target: str) -> set[str]:
+        """Names under which the paper may print a target."""
+        return {target, self.columns.get(target, target)}
+
+    @property
+    def decoder(self) -> str:
+        return str((self.facts.get("protocol") or {}).get("decoder") or "UPerNet")
+
+
+@dataclass(frozen=True)
+class ScoreCell:
+    """One measured cell with what the paper says about it."""
+
+    section: Section
+    encoder: Encoder
+    column: str
+    target: str
+    metric: str
+    estimate: Mapping[str, str]
+    published: Score | None
+    verdict: str
+    reason: str
+    marks: str
+
+    @property
+    def value(self) -> float | None:
+        return points(self.estimate.get("value"))
+
+    def row(self) -> dict[str, Any]:
+        """Row of tableN.csv."""
+        estimate = self.estimate
+        published = self.published.value if self.published else None
+        return {
+            "table": self.section.table, "dataset": self.section.dataset, "dataset_title": self.section.title,
+            "encoder": self.encoder.name, "encoder_title": self.encoder.title, "control": self.encoder.control,
+            "column": self.column, "target": self.target, "metric": self.metric, "unit": "points",
+            **{name: points(estimate.get(name)) for name in ("value", "sd", "median", "low", "high")},
+            **{name: estimate.get(name, "") for name in ("replicates", "resamples", "resamples_valid", "n_images",
+               "n_patients", "n_positive", "false_positive_images", "state")},
+            "resampling_unit": estimate.get("unit", ""), "published": published,
+            "published_row": self.published.row if self.published else "",
+            "difference": self.value - published if published is not None and self.value is not None else None,
+            "verdict": self.verdict, "reason": self.reason, "marks": self.marks,
+        }  # fmt: skip
+
+
+def points(text: str | None) -> float | None:
+    """A fraction printed in a CSV as points; None for an empty field.
+
+    >>> points("0.5520000000")
+    55.2
+    """
+    return None if text in (None, "") else round(100 * float(text), 8)
+
+
+def read_section(table: int, spec: Mapping[str, Any], sidecars: list[Sidecar]) -> Section:
+    """Estimates, comparisons and index facts of one dataset; what is missing becomes the section's ``gap``.
+
+    Every sidecar read is appended to ``sidecars``.
+    """
+    for key in ("dataset", "title", "stats"):
+        if key not in spec:
+            raise SpecError(f"table{table} of the spec", f"keys {sorted(spec)}", f"a key {key!r}", "add it")
+    estimates, comparisons, facts, gap = {}, {}, {}, ""
+    meta = Path(spec["stats"]) / "meta.json"
+    if meta.is_file():
+        sidecar = read_sidecar(meta)
+        sidecars.append(sidecar)
+        facts = sidecar.facts
+        for row in _read_csv(sidecar.verified("estimates.csv")):
+            estimates[row["encoder"], row["target"], row["metric"]] = row
+        for row in _read_csv(sidecar.verified("comparisons.csv")):
+            comparisons[row["encoder"], row["other"], row["target"], row["metric"]] = row
+    else:
+        gap = f"no statistics at {spec['stats']}"
+    sources = {spec["dataset"]}
+    if spec.get("index") and (Path(spec["index"])).is_file():
+        index = read_sidecar(spec["index"])
+        sidecars.append(index)
+        sources |= set(index.facts.get("sources") or [])
+    metrics = {3: spec.get("metrics") or ["auprc"], 4: ["dice"], 5: REPORT_METRICS}[table]
+    return Section(table, spec["dataset"], spec["title"], spec.get("paper"), tuple(metrics), spec.get("columns") or {},
+                   estimates, comparisons, frozenset(sources), facts, gap)  # fmt: skip
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def refuse_mixed_versions(sections: Sequence[Section]) -> None:
+    """The datasets of one table must have been measured under one version of the task.
+
+    Raises:
+        ProtocolMismatch: they were not.
+    """
+    versions = {str(s.facts["version"]): s for s in sections if s.facts.get("version") is not None}
+    if len(versions) > 1:
+        got = ", ".join(f"{version} ({section.dataset})" for version, section in sorted(versions.items()))
+        raise ProtocolMismatch(f"table {sections[0].table}", f"versions {got}", "one version of the task",
+                               "run the task again for the datasets of the older version")  # fmt: skip
+
+
+def score_cells(section: Section, encoders: Iterable[Encoder], published: Published) -> list[ScoreCell]:
+    """Every encoder x displayed column of a section, each with its verdict."""
+    columns = section.displayed()
+    return [score_cell(section, encoder, *column, published) for encoder in encoders for column in columns]
+
+
+def score_cell(
+    section: Section, encoder: Encoder, column: str, target: str, metric: str, published: Published
+) -> ScoreCell:
+    """One cell: the estimate or the reason for its absence, the paper's number, the verdict."""
+    estimate = find_estimate(section, encoder, target, metric)
+    score = None
+    if section.paper and encoder.paper_name:
+        score = published.find(section.table, section.paper, encoder.paper_name, metric, section.names(target),
+                               section.decoder)  # fmt: skip
+    verdict, reason = judge(section, estimate, score)
+    # A mark qualifies a number; where there is none, the reason stands in its place.
+    overlap = section.sources & set(encoder.card.get("pretrained_on") or []) if estimate.get("value") else set()
+    marks = [f"overlap: {', '.join(sorted(overlap))}"] if overlap else []
+    marks += [f"reduced protocol: {estimate['reduced']}"] if estimate.get("reduced") else []
+    return ScoreCell(section, encoder, column, target, metric, estimate, score, verdict, reason, "; ".join(marks))
+
+
+def find_estimate(section: Section, encoder: Encoder, target: str, metric: str) -> dict[str, str]:
+    """Row of estimates.csv, or a row that says why there is none."""
+    if section.gap:
+        return {"state": "absent", "reason": section.gap}
+    for key in ((encoder.name, target, metric), (encoder.name, "", "")):
+        if key in section.estimates:
+            return section.estimates[key]
+    if not any(name == encoder.name for name, _, _ in section.estimates):
+        return {"state": "absent", "reason": encoder.reason or f"not among the encoders run on {section.dataset}"}
+    return {"state": "not_computed", "reason": f"{METRIC_TITLES[metric]} of {target} is not in the predictions"}
+
+
+def judge(section: Section, estimate: Mapping[str, str], score: Score | None) -> tuple[str, str]:
+    """Verdict of a cell and its reason.
+
+    ``reproduced``: the published value lies inside the measured 95 % interval. ``differs``: it does not. ``not run``
+    and ``not comparable`` say why. The rule looks at the measured interval only, since the paper prints none.
+    """
+    if not estimate.get("value"):
+        return "not run", estimate.get("reason", "")
+    if not section.paper:
+        return "not comparable", "no published value for these data"
+    if score is None:
+        return "not comparable", "the paper prints no value for this encoder and column"
+    if score.column == AGG_PRINTED and not score.own_run:
+        return "not comparable", "the printed Agg. of this row fits a mean of seven classes, one of them not printed"
+    if score.decoder and score.decoder.lower() != section.decoder.lower():
+        return "not comparable", f"published with another decoder ({score.decoder})"
+    if estimate.get("reduced"):
+        return "not comparable", f"reduced protocol: {estimate['reduced']}"
+    if not estimate.get("low"):
+        return "not comparable", "no valid resample, so no interval"
+    if points(estimate["low"]) <= score.value <= points(estimate["high"]):
+        return "reproduced", "published value inside the measured 95 % interval"
+    return "differs", "published value outside the measured 95 % interval"
+
+
+# ---------------------------------------------------------------- for a reader
+
+
+def score_panel(
+    section: Section, encoders: Sequence[Encoder], cells: Sequence[ScoreCell], published: Published
+) -> Panel:
+    """A dataset's block: measured rows, then (where the paper has these data) published rows."""
+    columns = section.displayed()
+    by_place = {(cell.encoder.name, cell.target, cell.metric): cell for cell in cells}
+    ranks = _ranks(cells)
+    lead = ["Encoder", "Input", "Tokens"] if section.table == 5 else ["Encoder"]
+    rows: list[Sequence[Cell | str] | None] = []
+    for encoder in encoders:
+        own = [by_place[encoder.name, target, metric] for _, target, metric in columns]
+        name = encoder.title + (OVERLAP if any("overlap" in c.marks for c in own) else "")
+        name += REDUCED if any("reduced" in c.marks for c in own) else ""
+        row: list[Cell | str] = [name + (" (control)" if encoder.control else "")]
+        if section.table == 5:
+            row += [_plain(encoder.measured.get("image_size")), _plain(encoder.measured.get("tokens"))]
+        rows.append(row + [_cell(cell, ranks) for cell in own])
+    if section.paper:
+        rows.append(None)
+        rows += _published_rows(section, columns, len(lead), published)
+    return Panel(section.title, [*lead, *(title for title, _, _ in columns)], rows, notes=_notes(section, cells))
+
+
+def _plain(value: Any) -> str:
+    return "–" if value in (None, "") else str(value)
+
+
+def _cell(cell: ScoreCell, ranks: Mapping[tuple[str, str, str], int]) -> Cell:
+    if cell.value is None:
+        return Cell("–")
+    sd, low, high = (points(cell.estimate.get(name)) for name in ("sd", "low", "high"))
+    text = f"{cell.value:.1f}" + (f" ± {sd:.1f}" if sd is not None else "")
+    interval = f"[{low:.1f}, {high:.1f}]" if low is not None else ""
+    return Cell(text, interval, ranks.get((cell.encoder.name, cell.target, cell.metric), 0))
+
+
+def _ranks(cells: Sequence[ScoreCell]) -> dict[tuple[str, str, str], int]:
+    """1 for the best and 2 for the second value of each column; equal printed values share a rank."""
+    ranks = {}
+    for place in {(cell.target, cell.metric) for cell in cells}:
+        column = [c for c in cells if (c.target, c.metric) == place and c.value is not None]
+        printed = sorted({round(cell.value, 1) for cell in column}, reverse=True)
+        for cell in column:
+            rank = printed.index(round(cell.value, 1)) + 1
+            if rank <= 2 and len(column) > 1:
+                ranks[cell.encoder.name, *place] = rank
+    return ranks
+
+
+def _published_rows(
+    section: Section, columns: Sequence[tuple[str, str, str]], lead: int, published: Published
+) -> list[list[Cell | str]]:
+    by_row: dict[str, list[Score]] = {}
+    for score in published.scores:
+        if score.table == section.table and score.dataset == section.paper and score.column != AGG_PRINTED:
+            by_row.setdefault(score.row, []).append(score)
+    rows = []
+    for title, scores in by_row.items():
+        row: list[Cell | str] = [f"{title}, published"] + [""] * (lead - 1)
+        for _, target, metric in columns:
+            wanted = {name.lower() for name in section.names(target)}
+            value = next((s.value for s in scores if s.metric == metric and s.names & wanted), None)
+            row.append("" if value is None else f"{value:.1f}")
+        rows.append(row)
+    return rows
+
+
+def _notes(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
+    """What a reader must know to read the block: sample, spread, marks, gaps."""
+    measured = [cell.estimate for cell in cells if cell.value is not None]
+    notes = []
+    if measured:
+        images = max(int(e["n_images"]) for e in measured)
+        patients = max(int(e["n_patients"]) for e in measured)
+        replicates = sorted({int(e["replicates"]) for e in measured})
+        spread = f"mean ± SD over {'/'.join(map(str, replicates))} replicates (folds or seeds)"
+        if replicates == [1]:
+            spread = "one replicate"
+        unit = measured[0]["unit"]
+        notes.append(f"{spread}; [95 % percentile interval], {measured[0]['resamples']} resamples of {unit}s; "
+                     f"{images} test images" + (f" of {patients} patients." if unit == "patient" else
+                                                "; no patient ids, so images count as independent."))  # fmt: skip
+        fewer = [e for e in measured if e["resamples_valid"] != e["resamples"]]
+        if fewer:
+            least = min(fewer, key=lambda e: int(e["resamples_valid"]))
+            notes.append(f"Resamples in which a score is undefined are left out; fewest valid: "
+                         f"{least['resamples_valid']} ({least['target']}).")  # fmt: skip
+    notes += _grouped(OVERLAP + " pretrained on images of these data", "overlap", cells)
+    notes += _grouped(REDUCED + " reduced protocol", "reduced protocol", cells)
+    gaps: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell.value is None:
+            whole = cell.estimate.get("state") == "absent"
+            who = cell.encoder.title if whole else f"{cell.column} ({cell.encoder.title})"
+            gaps.setdefault(cell.estimate.get("reason") or "no reason recorded", []).append(who)
+    notes += [f"– {', '.join(dict.fromkeys(who))}: {reason}" for reason, who in gaps.items()]
+    if section.table == 5 and (model := section.facts.get("language_model")):
+        notes.append(f"Language model: {model}.")
+    if section.paper and any(target == AGG6 for _, target, _ in section.displayed()):
+        notes.append("Agg-6 is the mean of the six columns, recomputed for published rows. The printed Agg. mixes two "
+                     "definitions: rows copied from earlier work fit a mean of seven classes (RAD-DINO 52.8 printed, "
+                     "50.5 from its six columns), the authors' own rows one of six; an Agg-7 cannot be recomputed "
+                     "because the seventh column is not printed.")  # fmt: skip
+    return notes
+
+
+def _grouped(lead: str, mark: str, cells: Sequence[ScoreCell]) -> list[str]:
+    what: dict[str, list[str]] = {}
+    for cell in cells:
+        for part in re.findall(rf"{mark}: (.*?)(?=; reduced protocol|$)", cell.marks):
+            what.setdefault(part, []).append(cell.encoder.title)
+    return [f"{lead}: {text} ({', '.join(dict.fromkeys(who))})" for text, who in what.items()]
+

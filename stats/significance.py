@@ -1,0 +1,204 @@
+"""Table 6: is the reference encoder better, column by column, and against whom?
+
+The paper names neither test, unit, baseline nor correction. Here: paired bootstrap over patients, one-sided, Holm over
+the family of all columns of Tables 3 to 5 (aggregates and the second ROUGE-L convention are not columns of their own).
+Two baseline rules stand side by side. ``best``: the best other encoder of that column. It is chosen on the same
+patients, so it looks a little better than it is, which makes the test of the reference cautious. ``fixed``: one named
+encoder in every column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .multiplicity import benjamini_hochberg, holm
+from .published import Published
+from .scores import METRIC_TITLES, Encoder, Section, find_estimate, points
+from .typeset import Cell, Panel
+
+ALPHA = 0.05
+
+SIGNIFICANCE_COLUMNS = (
+    "table", "rule", "reference", "other", "other_title", "dataset", "dataset_title", "column", "target", "metric",
+    "unit", "delta", "low", "high", "sd_delta", "mde", "p_one_sided", "p_holm", "p_bh", "p_sign_flip", "family_size",
+    "resamples_valid", "outcome", "published_outcome", "verdict", "reason",
+)  # fmt: skip
+
+OUTCOME_MARKS = {"significant_improvement": "✓✓", "nonsignificant_improvement": "✓", "no_improvement": "✗"}
+OUTCOME_WORDS = {"significant_improvement": "significant", "nonsignificant_improvement": "improvement, not significant",
+                 "no_improvement": "no improvement"}  # fmt: skip
+
+BEST, BEST_CONTROL, FIXED = "best other encoder", "best control (no other encoder present)", "fixed"
+
+
+def significance_rows(
+    sections: Sequence[Section], encoders: Sequence[Encoder], reference: str, published: Published
+) -> list[dict[str, Any]]:
+    """Rows of table6.csv: the family against the best other per column, then against each fixed other."""
+    by_name = {encoder.name: encoder for encoder in encoders}
+    others = [encoder for encoder in encoders if encoder.name != reference]
+    columns = [(section, *column) for section in sections for column in _family(section)]
+    rows: list[dict[str, Any]] = []
+    for fixed in [None, *others]:
+        family = []
+        for section, title, target, metric in columns:
+            rule, other = (FIXED, fixed) if fixed else _best(section, others, target, metric)
+            family.append(_row(section, title, target, metric, by_name[reference], rule, other, published))
+        p = np.array([np.nan if row["p_one_sided"] is None else row["p_one_sided"] for row in family])
+        for row, p_holm, p_bh in zip(family, holm(p), benjamini_hochberg(p), strict=True):
+            row |= {"p_holm": p_holm, "p_bh": p_bh, "family_size": int(np.isfinite(p).sum())}
+            _conclude(row)
+        rows += family
+    return rows
+
+
+def _family(section: Section) -> list[tuple[str, str, str]]:
+    """(title, target, metric) of the tested columns; the metric has a column of its own here."""
+    return [
+        (section.columns.get(target, "Report"), target, metric)
+        for _, target, metric in section.displayed()
+        if not target.startswith("Agg-") and metric != "rouge_l_coco"
+    ]
+
+
+def _best(section: Section, others: Sequence[Encoder], target: str, metric: str) -> tuple[str, Encoder | None]:
+    """Best other encoder by value; only where no proper encoder has a value, the best control, and said so."""
+    proper, controls = [o for o in others if not o.control], [o for o in others if o.control]
+    for rule, candidates in ((BEST, proper), (BEST_CONTROL, controls)):
+        values = [(points(find_estimate(section, o, target, metric).get("value")), o) for o in candidates]
+        values = [(value, other) for value, other in values if value is not None]
+        if values:
+            return rule, max(values, key=lambda pair: pair[0])[1]
+    return BEST, None
+
+
+def _row(
+    section: Section, title: str, target: str, metric: str, reference: Encoder, rule: str, other: Encoder | None,
+    published: Published,
+) -> dict[str, Any]:  # fmt: skip
+    printed = published.outcome_row(section.paper, metric, section.names(target)) if section.paper else None
+    row: dict[str, Any] = {
+        "table": section.table, "rule": rule, "reference": reference.name, "other": other.name if other else "",
+        "other_title": other.title if other else "", "dataset": section.dataset, "dataset_title": section.title,
+        "column": title, "target": target, "metric": metric, "unit": "points", "p_one_sided": None,
+        "published_outcome": printed["outcome"] if printed else "", "paper": section.paper, "gap": "",
+    }  # fmt: skip
+    own = find_estimate(section, reference, target, metric)
+    theirs = find_estimate(section, other, target, metric) if other else {}
+    row["reduced"] = own.get("reduced") or theirs.get("reduced") or ""
+    comparison = section.comparisons.get((reference.name, row["other"], target, metric))
+    if not own.get("value"):
+        row["gap"] = f"{reference.title}: {own.get('reason')}"
+    elif other is None:
+        row["gap"] = "no other encoder has a value"
+    elif not theirs.get("value"):
+        row["gap"] = f"{other.title}: {theirs.get('reason')}"
+    elif comparison is None:
+        row["gap"] = f"{reference.title} against {other.title} is not among the comparisons"
+    else:
+        row |= {name: points(comparison[name]) for name in ("delta", "low", "high", "sd_delta", "mde")}
+        row |= {name: float(comparison[name]) if comparison[name] else None for name in ("p_one_sided", "p_sign_flip")}
+        row["resamples_valid"] = comparison["resamples_valid"]
+    return row
+
+
+def _conclude(row: dict[str, Any]) -> None:
+    """Outcome and verdict, once the family is complete."""
+    delta = row.get("delta")
+    if delta is None or not np.isfinite(row["p_holm"]):
+        row |= {"outcome": "", "verdict": "not run", "reason": row["gap"] or "no valid resample"}
+        return
+    if delta <= 0:
+        row["outcome"] = "no_improvement"
+    else:
+        row["outcome"] = "significant_improvement" if row["p_holm"] < ALPHA else "nonsignificant_improvement"
+    if not row["paper"]:
+        verdict = "not comparable", "no published value for these data"
+    elif not row["published_outcome"]:
+        verdict = "not comparable", "the paper prints no outcome for this column"
+    elif row["rule"] != BEST:
+        verdict = "not comparable", "the paper's outcomes fit a best-per-column baseline"
+    elif row["reduced"]:
+        verdict = "not comparable", f"reduced protocol: {row['reduced']}"
+    elif row["outcome"] == row["published_outcome"]:
+        verdict = "reproduced", "same outcome as published"
+    else:
+        verdict = "differs", f"published: {OUTCOME_WORDS[row['published_outcome']]}"
+    row["verdict"], row["reason"] = verdict
+
+
+def significance_panels(rows: Sequence[Mapping[str, Any]], reference: Encoder) -> list[Panel]:
+    """The family against the best other in full, and one line of marks per fixed other."""
+    best = [row for row in rows if row["rule"] != FIXED]
+    header = ["Data", "Column", "Metric", "Baseline", "Δ", "[95 %]", "p", "p Holm", "", "Published"]
+    table = [
+        [row["dataset_title"], row["column"], METRIC_TITLES[row["metric"]],
+         (row["other_title"] or "–") + (" (control)" if row["rule"] == BEST_CONTROL else ""),
+         *_numbers(row), _mark(row["outcome"]), _mark(row["published_outcome"])]
+        for row in best
+    ]  # fmt: skip
+    notes = [
+        "✓✓ significant after Holm over the family (one-sided, 5 %); ✓ better, not significant; ✗ not better.",
+        (f"Δ: {reference.title} minus baseline, points, paired bootstrap over patients. Family: the "
+        f"{best[0]['family_size'] if best else 0} tested columns of Tables 3 to 5, aggregates not among them."),
+    ]
+    if any(row["rule"] == BEST_CONTROL for row in best):
+        notes.append("No encoder other than the controls is present: the baseline is the best control, a check that "
+                     "the reference learnt something and not a comparison with the state of the art.")  # fmt: skip
+    notes += _attainable(best)
+    gaps: dict[str, list[str]] = {}
+    for row in best:
+        if row["verdict"] == "not run":
+            gaps.setdefault(row["reason"], []).append(f"{row['dataset_title']} {row['column']}")
+    notes += [f"– {', '.join(where)}: {reason}" for reason, where in gaps.items()]
+
+    others = list(dict.fromkeys((row["other"], row["other_title"]) for row in rows if row["rule"] == FIXED))
+    fixed = {(r["other"], r["dataset"], r["target"], r["metric"]): r for r in rows if r["rule"] == FIXED}
+    against = [
+        [row["dataset_title"], row["column"], METRIC_TITLES[row["metric"]],
+         *(_fixed_cell(fixed[name, row["dataset"], row["target"], row["metric"]]) for name, _ in others)]
+        for row in best
+    ]  # fmt: skip
+    title = f"{reference.title} against the best other encoder of each column"
+    panels = [Panel(title, header, table, "llllrrrrcc", notes)]
+    if others:
+        panels.append(Panel(f"{reference.title} against each fixed baseline",
+                            ["Data", "Column", "Metric", *(title for _, title in others)], against,
+                            "lll" + "c" * len(others),
+                            [("Δ in points and mark; each baseline is a family of its own for Holm. Intervals and p: "
+                             "table6.csv.")]))  # fmt: skip
+    return panels
+
+
+def _attainable(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say so when B resamples cannot reach significance in a family of this size whatever the data."""
+    valid = [int(row["resamples_valid"]) for row in rows if row.get("resamples_valid")]
+    if not valid or rows[0]["family_size"] / (min(valid) + 1) < ALPHA:
+        return []
+    smallest, needed = 1 / (min(valid) + 1), int(np.floor(rows[0]["family_size"] / ALPHA))
+    return [
+        f"With {min(valid)} valid resamples the smallest p is {smallest:.4f}, which Holm over {rows[0]['family_size']} "
+        f"tests cannot bring below {ALPHA}: at least {needed} resamples are needed."
+    ]
+
+
+def _numbers(row: Mapping[str, Any]) -> list[str]:
+    if row.get("delta") is None:
+        return ["–"] * 4
+    interval = f"[{row['low']:+.1f}, {row['high']:+.1f}]" if row.get("low") is not None else "–"
+    return [f"{row['delta']:+.1f}", interval, _p(row["p_one_sided"]), _p(row["p_holm"])]
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None or not np.isfinite(value) else f"{value:.3f}"
+
+
+def _mark(outcome: str) -> str:
+    return OUTCOME_MARKS.get(outcome, "–")
+
+
+def _fixed_cell(row: Mapping[str, Any]) -> Cell:
+    return Cell("–") if row.get("delta") is None else Cell(f"{row['delta']:+.1f} {_mark(row['outcome'])}")

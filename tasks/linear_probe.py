@@ -1,0 +1,222 @@
+"""Task: linear probes on frozen image features, five folds, one head per class.
+
+    python -m tasks.linear_probe --dataset phantom --encoder radjepa --spec '{"labels": ["Cardiomegaly"], "encoder": {}}'
+
+Sigmoid and binary cross-entropy, AdamW with a cosine, 100 epochs of batches of 96 (RadJEPA, section 6.1.2). The patients
+outside the test split are dealt to five folds; replicate k trains on four of them, chooses epoch and learning rate by the mean
+average precision on fold k, and scores the fixed test split. Blank and uncertain labels carry no loss and no prediction.
+
+All folds, learning rates and classes are trained together: the heads share each batch's matrix product, a fold is a
+0/1 weight per image, and AdamW works on every weight by itself, so each head is what it would be alone
+(tests/tasks/test_linear_probe.py holds the two equal). Choices the paper leaves open: docs/decisions/0006-linear-probe.md.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from radbench import artifact, predictions
+from radbench.device import acquire
+from radbench.errors import ConfigError, did_you_mean, run_entry_point
+from radbench.extract import Frozen
+from radbench.progress import Progress
+from radbench.protocol import from_overrides, reductions
+from radbench.store import Index
+
+VERSION = 1
+TASK = "linear_probe"
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """The benchmark's constants. `lrs` holds the paper's 5e-5 and three larger ones, for sets much smaller than VinDr-CXR."""
+
+    lrs: tuple[float, ...] = (5e-5, 5e-4, 5e-3, 5e-2)
+    weight_decay: float = 0.0
+    epochs: int = 100
+    batch: int = 96
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Probes:
+    """Trained heads: weight (folds, D, classes), bias (folds, classes), for features standardised with mean and sd (D,)."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    mean: torch.Tensor
+    sd: torch.Tensor
+    chosen: list[dict]
+
+    def scores(self, features: torch.Tensor) -> torch.Tensor:
+        """(N, D) -> probabilities (folds, N, classes)."""
+        return torch.sigmoid(torch.einsum("nd,fdc->fnc", (features - self.mean) / self.sd, self.weight) + self.bias[:, None])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--encoder", required=True)
+    parser.add_argument("--spec", required=True, type=json.loads,
+                        help='JSON: {"labels": […], "sites": […], "protocol": {…}, "encoder": {"weights": …, "options": {…}}}')  # fmt: skip
+    parser.add_argument("--results", default="results", type=Path)
+    arguments = parser.parse_args()
+    probe(arguments.dataset, arguments.encoder, arguments.spec, arguments.results)
+
+
+def probe(dataset: str, encoder: str, spec: Mapping, results: Path = Path("results")) -> artifact.Meta:
+    """Write `results/linear_probe/{dataset}/{encoder}`."""
+    protocol = from_overrides(Protocol, spec.get("protocol", {}), "tasks.linear_probe.protocol")
+    index_meta, features = artifact.read(results / "index" / dataset), artifact.read(results / "features" / encoder / dataset)
+    frozen = Frozen(encoder, spec.get("encoder", {}), results)
+
+    def make(work: Path) -> dict:
+        index = Index(results / "index" / dataset)
+        labels, dropped = usable_labels(index, spec["labels"], tuple(spec.get("sites", ())))
+        if not labels:
+            raise artifact.Absent(f"no label has both classes in train and test: {dropped}")
+        values = torch.from_numpy(np.load(features.file("image.npy")))
+        targets = torch.from_numpy(np.stack([index[f"labels.{name}"] for name in labels], axis=1).astype(np.float32))
+        sites = tuple(spec.get("sites", ()))
+        learned = torch.from_numpy(np.concatenate([index.rows("train", sites), index.rows("val", sites)]))
+        tested = torch.from_numpy(index.rows("test", sites))
+        folds = torch.from_numpy(index["fold"].astype(np.int64))
+        with acquire() as device:
+            probes = train(values[learned].to(device), targets[learned].to(device), folds[learned].to(device), protocol,
+                           f"probe {dataset} {encoder}")  # fmt: skip
+            scores = probes.scores(values[tested].to(device)).cpu().numpy()
+        _write(work, dataset, encoder, index, tested.numpy(), labels, targets[tested].numpy(), scores)
+        return frozen.facts() | {
+            "measured": features.facts["measured"], "protocol": dataclasses.asdict(protocol), "version": VERSION,
+            "reduced": reductions(protocol) + encoder_reductions(frozen), "labels_dropped": dropped, "chosen": probes.chosen,
+            "n": {"learned": len(learned), "test": len(tested)},
+        }  # fmt: skip
+
+    return predictions.build(TASK, dataset, frozen, results, modules=("tasks.linear_probe",), make=make,
+                             parents=[index_meta, features], key_parts={"version": VERSION, "labels": list(spec["labels"]),
+                             "sites": list(spec.get("sites", ())), "protocol": dataclasses.asdict(protocol)})  # fmt: skip
+
+
+def encoder_reductions(frozen: Frozen) -> list[str]:
+    """Reductions of the pretraining run behind an encoder: its tables are of a reduced protocol too."""
+    return [f"pretraining {entry}" for parent in frozen.parents for entry in parent.facts.get("reduced", ())]
+
+
+def usable_labels(index: Index, names: Sequence[str], sites: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
+    """The labels that have positives and negatives both in test and in what is learned from; and why others are dropped."""
+    kept, dropped = [], {}
+    for name in names:
+        if name not in index.label_names:
+            raise ConfigError("tasks.linear_probe.labels", f"no label {name!r} in the index", got=index.label_names,
+                              fix=did_you_mean(name, index.label_names))  # fmt: skip
+        values = index[f"labels.{name}"]
+        parts = {"test": index.rows("test", sites),
+                 "train and val": np.concatenate([index.rows("train", sites), index.rows("val", sites)])}  # fmt: skip
+        lacking = [f"no {word} in {part}" for part, rows in parts.items()
+                   for word, value in (("positive", 1), ("negative", 0)) if not (values[rows] == value).any()]  # fmt: skip
+        if lacking:
+            dropped[name] = ", ".join(lacking)
+        else:
+            kept.append(name)
+    return kept, dropped
+
+
+def train(features: torch.Tensor, targets: torch.Tensor, fold: torch.Tensor, protocol: Protocol, name: str = "probe") -> Probes:
+    """Train every fold, learning rate and class together.
+
+    Args:
+        features: (N, D) float32.
+        targets: (N, C): 1, 0; anything else (uncertain, NaN) carries no loss.
+        fold: (N,) numbers 0 … K-1; replicate k learns from fold != k and is selected on fold == k.
+    """
+    count, width = features.shape
+    folds, classes, rates = int(fold.max()) + 1, targets.shape[1], len(protocol.lrs)
+    mean, sd = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
+    inputs = (features - mean) / sd
+    known = (targets == 0) | (targets == 1)
+    learned = (fold[:, None] != torch.arange(folds, device=fold.device))  # (N, K)
+    weights = (learned[:, :, None] & known[:, None, :]).float()  # (N, K, C)
+    positives = targets.nan_to_num(0).clamp(0, 1)[:, None, :]  # (N, 1, C)
+
+    parameters = [(torch.zeros(width, folds * classes, device=features.device, requires_grad=True),
+                   torch.zeros(folds * classes, device=features.device, requires_grad=True)) for _ in protocol.lrs]  # fmt: skip
+    optimiser = torch.optim.AdamW([{"params": pair, "lr": lr, "base": lr} for pair, lr in zip(parameters, protocol.lrs, strict=True)],
+                                  weight_decay=protocol.weight_decay)  # fmt: skip
+    generator = torch.Generator().manual_seed(protocol.seed)
+    best = torch.full((folds,), -1.0)
+    chosen = [{} for _ in range(folds)]
+    weight, bias = torch.zeros(folds, width, classes), torch.zeros(folds, classes)
+    steps_per_epoch = math.ceil(count / protocol.batch)
+    report = Progress(name, protocol.epochs, "epochs")
+    for epoch in range(protocol.epochs):
+        order = torch.randperm(count, generator=generator).to(features.device)
+        for number in range(steps_per_epoch):
+            share = (epoch * steps_per_epoch + number) / (protocol.epochs * steps_per_epoch)
+            for group in optimiser.param_groups:
+                group["lr"] = group["base"] * 0.5 * (1 + math.cos(math.pi * share))
+            rows = order[number * protocol.batch : (number + 1) * protocol.batch]
+            batch_weights, batch_targets = weights[rows], positives[rows].expand(-1, folds, -1)
+            scale = batch_weights / batch_weights.sum(dim=0).clamp_min(1.0)  # mean over the images that count for a head
+            loss = 0.0
+            for matrix, offset in parameters:
+                logits = (inputs[rows] @ matrix + offset).unflatten(1, (folds, classes))
+                loss = loss + (F.binary_cross_entropy_with_logits(logits, batch_targets, reduction="none") * scale).sum()
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+        with torch.no_grad():
+            for number, (matrix, offset) in enumerate(parameters):
+                logits = (inputs @ matrix + offset).unflatten(1, (folds, classes))
+                for replicate in range(folds):
+                    held = fold == replicate
+                    value = mean_average_precision(targets[held].cpu().numpy(), logits[held, replicate].cpu().numpy())
+                    if value > best[replicate]:
+                        best[replicate] = value
+                        weight[replicate] = matrix.unflatten(1, (folds, classes))[:, replicate].cpu()
+                        bias[replicate] = offset.unflatten(0, (folds, classes))[replicate].cpu()
+                        chosen[replicate] = {"epoch": epoch + 1, "lr": protocol.lrs[number], "mean_ap": round(value, 4)}
+        report.add()
+    device = features.device
+    return Probes(weight.to(device), bias.to(device), mean, sd, chosen)
+
+
+def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
+    """Mean over classes of the step-wise average precision, for choosing an epoch; classes without positives are left out.
+
+    targets (N, C) with 1 and 0 known, anything else unknown; scores (N, C).
+    """
+    values = []
+    for target, score in zip(targets.T, scores.T, strict=True):
+        known = (target == 0) | (target == 1)
+        target, score = target[known], score[known]
+        if not (target == 1).any():
+            continue
+        order = np.argsort(-score, kind="stable")
+        hits = np.cumsum(target[order])
+        last = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)  # last place of each group of ties
+        precision, recall = hits[last] / (last + 1), hits[last] / hits[-1]
+        values.append(float(np.sum(np.diff(recall, prepend=0.0) * precision)))
+    return float(np.mean(values)) if values else 0.0
+
+
+def _write(work: Path, dataset: str, encoder: str, index: Index, rows: np.ndarray, labels: list[str], targets: np.ndarray,
+           scores: np.ndarray) -> None:  # fmt: skip
+    """scores (folds, N, C); one row per replicate x image x label whose target is known."""
+    known = (targets == 0) | (targets == 1)
+    replicate, image, label = np.nonzero(np.broadcast_to(known, (len(scores), *known.shape)))
+    predictions.write(work / "predictions.parquet", TASK, {
+        "dataset": dataset, "task": TASK, "encoder": encoder, "replicate": replicate,
+        "image_id": index["image_id"][rows][image], "patient_id": index["patient_id"][rows][image],
+        "label": np.array(labels, dtype=object)[label], "target": targets[image, label], "score": scores[replicate, image, label],
+    })  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,104 @@
+"""Clinical metrics of reports: CheXbert's 14 labels and RadGraph's RG_ER. Their weights are not free to ship.
+
+Without the weights the columns are left out and the tables say "not computed"; nothing is approximated under the same
+name. Where they are looked for (below $RADBENCH_WEIGHTS, default `weights/`):
+
+    chexbert/chexbert.pth                    from the hub repository StanfordAIMI/RRG_scorers
+    chexbert/bert-base-uncased/              config.json, vocab.txt, tokenizer_config.json of that BERT
+    radgraph/radgraph-xl/                    the unpacked archive radgraph-xl.tar.gz of the same repository
+
+CheXbert is loaded by our own labeller (Smit et al., 2020): the package f1chexbert fails beside current transformers and
+scikit-learn in four places, and labels one report at a time; a test holds ours equal to the patched package.
+RadGraph (Jain et al., 2021) is the package `radgraph`, reward level "partial", model named, both texts lower case.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from radbench.errors import WeightsError
+
+HEADS = ("Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia",
+         "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices", "No Finding")  # fmt: skip
+MAX_TOKENS, BATCH = 512, 32
+RADGRAPH_MODEL = "radgraph-xl"
+HOW = {
+    "f1_14": "CheXbert weights not present: put chexbert.pth of StanfordAIMI/RRG_scorers and a bert-base-uncased folder into weights/chexbert/",
+    "rg_er": "RadGraph weights not present: unpack radgraph-xl.tar.gz of StanfordAIMI/RRG_scorers into weights/radgraph/radgraph-xl/",
+}
+
+
+def present() -> dict[str, Path]:
+    """The clinical models whose weights are here."""
+    root = Path(os.environ.get("RADBENCH_WEIGHTS", "weights"))
+    wanted = {"f1_14": root / "chexbert" / "chexbert.pth", "rg_er": root / "radgraph" / RADGRAPH_MODEL / "weights.th"}
+    return {name: path for name, path in wanted.items() if path.is_file()}
+
+
+def score(references: list[str], hypotheses: list[str], models: dict[str, Path], device: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Prediction columns of the models that are present, and for the others the reason why there are none."""
+    columns: dict[str, np.ndarray] = {}
+    if "f1_14" in models:
+        labeller = CheXbert(models["f1_14"]).to(device).eval()
+        for side, texts in (("ref", references), ("hyp", hypotheses)):
+            labels = labeller.label(texts)
+            columns |= {f"chexbert_{side}_{head}": labels[:, head] for head in range(len(HEADS))}
+    if "rg_er" in models:
+        columns["rg_er"] = radgraph_partial(references, hypotheses, models["rg_er"].parent.parent)
+    return columns, {name: reason for name, reason in HOW.items() if name not in models}
+
+
+class CheXbert(nn.Module):
+    """BERT-base with 13 heads of four classes (blank, positive, negative, uncertain) and one of two (No Finding)."""
+
+    def __init__(self, weights: Path):
+        super().__init__()
+        from transformers import AutoTokenizer, BertConfig, BertModel
+
+        bert = weights.parent / "bert-base-uncased"
+        if not (bert / "config.json").is_file():
+            raise WeightsError(bert, "no BERT configuration beside chexbert.pth", expected="config.json, vocab.txt, tokenizer_config.json",
+                               fix="copy them from the hub's bert-base-uncased")  # fmt: skip
+        self.tokenizer = AutoTokenizer.from_pretrained(bert, local_files_only=True)
+        self.bert = BertModel(BertConfig.from_pretrained(bert))
+        width = self.bert.config.hidden_size
+        self.linear_heads = nn.ModuleList([nn.Linear(width, 4) for _ in HEADS[:-1]] + [nn.Linear(width, 2)])
+        saved = torch.load(weights, map_location="cpu", weights_only=True)
+        state = {name.removeprefix("module."): value for name, value in saved.get("model_state_dict", saved).items()}
+        missing, unexpected = self.load_state_dict(state, strict=False)
+        unexpected = [name for name in unexpected if not name.endswith("position_ids")]  # a buffer of older transformers
+        if missing or unexpected:
+            raise WeightsError(weights, "not CheXbert's weights", got=f"missing {missing[:3]}, unexpected {unexpected[:3]}")
+
+    @torch.inference_mode()
+    def label(self, texts: list[str]) -> np.ndarray:
+        """int8 (N, 14): 0 blank, 1 positive, 2 negative, 3 uncertain; for No Finding 0 and 1 only."""
+        device = self.linear_heads[0].weight.device
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # similar lengths together
+        out = np.zeros((len(texts), len(HEADS)), dtype=np.int8)
+        for start in range(0, len(order), BATCH):
+            places = order[start : start + BATCH]
+            batch = self.tokenizer([" ".join(texts[place].split()) for place in places], padding=True, truncation=True,
+                                   max_length=MAX_TOKENS, return_tensors="pt").to(device)  # fmt: skip
+            state = self.bert(batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state[:, 0]
+            out[places] = torch.stack([head(state).argmax(dim=1) for head in self.linear_heads], dim=1).cpu().numpy()
+        return out
+
+
+def radgraph_partial(references: list[str], hypotheses: list[str], folder: Path) -> np.ndarray:
+    """RG_ER per report: the package's reward level "partial"; 0 where either side is empty."""
+    from transformers import PreTrainedTokenizerBase
+
+    if not hasattr(PreTrainedTokenizerBase, "encode_plus"):  # gone in transformers 5; radgraph 0.1.18 calls both
+        PreTrainedTokenizerBase.encode_plus = PreTrainedTokenizerBase.__call__
+    if not hasattr(PreTrainedTokenizerBase, "build_inputs_with_special_tokens"):
+        PreTrainedTokenizerBase.build_inputs_with_special_tokens = lambda self, first, second=None: [
+            self.cls_token_id, *first, self.sep_token_id]  # fmt: skip
+    from radgraph import F1RadGraph
+
+    scorer = F1RadGraph(reward_level="partial", model_type=RADGRAPH_MODEL, model_cache_dir=str(folder))
+    _, per_report, _, _ = scorer(refs=[text.lower() for text in references], hyps=[text.lower() for text in hypotheses])
+    return np.asarray(per_report, dtype=np.float64)

@@ -1,0 +1,115 @@
+"""Stage: train projector and language model on the reports of one data set, over the frozen patch features of one encoder.
+
+    python -m tasks.report_generation.train --dataset phantom --encoder radjepa --spec '{"protocol": {"language_model": "tiny"}}'
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from radbench import artifact
+from radbench.device import acquire, autocast
+from radbench.errors import run_entry_point
+from radbench.extract import Frozen, Maps, measure
+from radbench.progress import Progress
+from radbench.protocol import from_overrides, reductions
+from radbench.store import Index
+
+from .model import Protocol, Reporter, build, save
+from .text import normalise
+
+VERSION = 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--encoder", required=True)
+    parser.add_argument("--spec", required=True, type=json.loads, help='JSON: {"protocol": {…}, "encoder": {…}}')
+    parser.add_argument("--results", default="results", type=Path)
+    arguments = parser.parse_args()
+    train_reporter(arguments.dataset, arguments.encoder, arguments.spec, arguments.results)
+
+
+def rows_with_reports(index: Index, split: str) -> np.ndarray:
+    """Frontal images of a split whose study has a findings text."""
+    rows = index.rows(split)
+    frontal = np.isin(index["view"][rows].astype(str), ["PA", "AP", "AP_SUPINE", "UNKNOWN"])
+    return rows[frontal & np.array([bool(normalise(text)) for text in index["report"][rows]], dtype=bool)]
+
+
+def train_reporter(dataset: str, encoder_name: str, spec: Mapping, results: Path = Path("results")) -> artifact.Meta:
+    """Write `results/report_model/{dataset}/{encoder}`."""
+    protocol = from_overrides(Protocol, spec.get("protocol", {}), "tasks.report_generation.protocol")
+    index_meta = artifact.read(results / "index" / dataset)
+    frozen = Frozen(encoder_name, spec.get("encoder", {}), results)
+
+    def make(work: Path) -> dict:
+        frozen.require()
+        index = Index(results / "index" / dataset)
+        rows = rows_with_reports(index, "train")
+        if len(rows) < 2:
+            raise artifact.Absent(f"{len(rows)} training images with a report; at least 2 are needed")
+        reports = [normalise(text) for text in index["report"][rows]]
+        name = f"reports {dataset} {encoder_name}"
+        with acquire() as device:
+            encoder = frozen.load(device)
+            maps = Maps(encoder, index, rows, device, "patches", name=f"{name} patches")
+            reporter = build(protocol, maps.shapes[0][-1], reports, device)
+            losses = fit(reporter, maps, reports, protocol, device, name)
+            save(reporter, work, maps.shapes[0][-1], protocol)
+            measured = measure(encoder, device)
+        parameters = sum(value.numel() for value in reporter.parameters())
+        reduced = reductions(protocol) + [f"pretraining {entry}" for parent in frozen.parents for entry in parent.facts["reduced"]]
+        return frozen.facts() | {"measured": measured, "protocol": dataclasses.asdict(protocol), "version": VERSION, "reduced": reduced,
+                                 "parameters": parameters, "n": {"train": len(rows)}, "losses": losses}  # fmt: skip
+
+    return artifact.build(results / "report_model" / dataset / encoder_name, kind="report_model", parents=[index_meta, *frozen.parents],
+                          key_parts=frozen.key_parts("tasks.report_generation.train") | {"version": VERSION,
+                          "protocol": dataclasses.asdict(protocol)}, make=make, absent_facts=frozen.facts())  # fmt: skip
+
+
+def fit(reporter: Reporter, maps: Maps, reports: list[str], protocol: Protocol, device: str, name: str) -> list[float]:
+    """Train projector and language model together; returns the mean token loss of each epoch."""
+    trained = [value for value in reporter.parameters() if value.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=protocol.lr, weight_decay=0.0, fused=True)
+    count, batch = len(reports), min(protocol.batch, len(reports))
+    steps_per_epoch = max(1, count // batch)
+    steps, random, losses, step = protocol.epochs * steps_per_epoch, np.random.default_rng(protocol.seed), [], 0
+    report = Progress(name, steps * batch, "images")
+    reporter.train()
+    for _ in range(protocol.epochs):
+        order, total, words = random.permutation(count), 0.0, 0
+        for number in range(steps_per_epoch):
+            warmup = max(1.0, protocol.warmup_share * steps)
+            share = step / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, steps - warmup)))
+            optimiser.param_groups[0]["lr"] = protocol.lr * share
+            places = order[number * batch : (number + 1) * batch]
+            tokens = 0
+            for start in range(0, len(places), protocol.micro_batch):
+                part = places[start : start + protocol.micro_batch]
+                with autocast(device):
+                    loss, known = reporter.loss(maps[part][0], [reports[place] for place in part])
+                loss.backward()
+                total, words, tokens = total + float(loss.detach()), words + known, tokens + known
+            for value in trained:  # the sum over the batch becomes the mean over its tokens
+                if value.grad is not None:
+                    value.grad.div_(tokens)
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)  # Hugging Face's trainer, which LLaVA uses, clips at 1
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            step += 1
+            report.add(len(places), f"loss {total / words:.3f}")
+        losses.append(round(total / words, 5))
+    reporter.eval()
+    return losses
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

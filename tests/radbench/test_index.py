@@ -1,0 +1,212 @@
+"""Tidy folders become an index and an image store; what is broken is named."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from radbench.errors import DataError
+from radbench.image import decode
+from radbench.index import Spec, build_index
+from radbench.store import Index
+
+
+@pytest.fixture
+def folder(phantom_folder, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(phantom_folder, tmp_path / "folder")
+
+
+def index_of(root, tmp_path, **spec):
+    options = spec.pop("options", {"labels": ["Cardiomegaly"]})
+    build_index("d", Spec(reader="folder", root=str(root), options=options, **spec), tmp_path / "results")
+    return Index(tmp_path / "results" / "index" / "d")
+
+
+def quarantine(tmp_path):
+    return pd.read_csv(tmp_path / "results" / "index" / "d" / "quarantine.csv")
+
+
+def edit_table(root, change):
+    table = pd.read_csv(root / "metadata.csv", dtype=str, keep_default_na=False)
+    change(table).to_csv(root / "metadata.csv", index=False)
+
+
+def test_stored_pixels_are_the_files_pixels(folder, tmp_path):
+    """Every stored image equals what Pillow reads from its file (8-bit), or its min-max stretch (16-bit)."""
+    index = index_of(folder, tmp_path)
+    kinds = set()
+    for row in range(len(index)):
+        raw = np.asarray(Image.open(folder / index["path"][row])).astype(np.float64)
+        kinds.add(int(index["bits"][row]))
+        if index["bits"][row] == 16:
+            raw = np.round((raw - raw.min()) / (raw.max() - raw.min()) * 65535)
+        np.testing.assert_array_equal(index.pixels(row), raw)
+    assert kinds == {8, 16}
+
+
+def test_stored_masks_are_the_files_masks(folder, tmp_path):
+    """The stored bit of a structure equals the bit of the mask file that structures.csv names."""
+    index = index_of(folder, tmp_path)
+    table = pd.read_csv(folder / "structures.csv")
+    for row in (0, len(index) - 1):
+        for entry in table.to_dict("records"):
+            name = entry["mask_file"].replace("{stem}", index["image_id"][row])
+            wanted = (np.asarray(Image.open(folder / "masks" / name)) >> entry["bit"]) & 1
+            got = (index.mask(row) >> np.uint32(index.structures.index(entry["structure"]))) & 1
+            np.testing.assert_array_equal(got, wanted)
+
+
+def test_no_patient_is_in_two_splits_or_folds(folder, tmp_path):
+    """Our own split and the folds go by patient, cover train and val, and leave test out."""
+    index = index_of(folder, tmp_path)
+    frame = pd.DataFrame({name: index[name] for name in ("patient_id", "split", "fold")})
+    assert (frame.groupby("patient_id")[["split", "fold"]].nunique() == 1).all().all()
+    assert set(frame.fold[frame.split == "test"]) == {-1} and set(frame.fold[frame.split != "test"]) == {0, 1, 2, 3, 4}
+    shares = frame.drop_duplicates("patient_id").split.value_counts(normalize=True)
+    assert shares["train"] == pytest.approx(0.7, abs=0.02) and shares["test"] == pytest.approx(0.2, abs=0.02)
+
+
+def test_published_split_lists_hold_every_image_once(folder, tmp_path):
+    """splits/*.txt together list every image exactly once."""
+    index = index_of(folder, tmp_path)
+    lines = [line for path in (index.meta.payload / "splits").iterdir() for line in path.read_text().split()]
+    assert sorted(lines) == sorted(index["image_id"])
+
+
+def test_a_given_split_is_kept(folder, tmp_path):
+    """A split column decides; where it has no val, a tenth of the training patients becomes val."""
+
+    def give(table):
+        table["split"] = np.where(table["subject_id"] < "p00024", "train", "test")
+        return table
+
+    edit_table(folder, give)
+    index = index_of(folder, tmp_path)
+    assert set(index["split"][index["patient_id"] >= "d:p00024"]) == {"test"}
+    assert len(set(index["patient_id"][index["split"] == "val"])) == 2
+
+
+DAMAGE = {
+    "empty file": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "not an image": lambda path: path.write_text("<html>login required</html>"),
+    "absurd size": lambda path: Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4)).save(path),
+    "constant image": lambda path: Image.fromarray(np.full((96, 96), 7, dtype=np.uint8)).save(path),
+    "cannot be read": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("reason", DAMAGE)
+def test_a_broken_file_costs_one_quarantine_row(folder, tmp_path, reason):
+    """A damaged image is left out with its name and reason, and the others are indexed."""
+    victim = sorted((folder / "images").iterdir())[3]
+    DAMAGE[reason](victim)
+    index = index_of(folder, tmp_path)
+    rows = quarantine(tmp_path)
+    assert list(rows["file"]) == [f"images/{victim.name}"] and reason in rows["reason"][0]
+    assert victim.stem not in index["image_id"]
+
+
+def test_a_duplicate_image_is_quarantined(folder, tmp_path):
+    """The same pixels under a second name are indexed once."""
+    names = sorted((folder / "images").iterdir())
+    shutil.copy(names[0], names[1])
+    index_of(folder, tmp_path)
+    assert "duplicate: the same pixels as " + names[0].stem in quarantine(tmp_path)["reason"][0]
+
+
+def test_a_missing_mask_costs_the_mask_and_not_the_image(folder, tmp_path):
+    """An image whose mask file is named and missing stays, without that mask, and the mask is in quarantine."""
+
+    def name_masks(table):
+        table["mask"] = table["image"].map(lambda name: name.replace(".png", "__lungs_zones.png"))
+        return table
+
+    edit_table(folder, name_masks)
+    (folder / "structures.csv").unlink()
+    victim = sorted((folder / "images").iterdir())[0].stem
+    (folder / "masks" / f"{victim}__lungs_zones.png").unlink()
+    index = index_of(folder, tmp_path)
+    assert "missing mask" in quarantine(tmp_path)["reason"][0]
+    row = list(index["image_id"]).index(victim)
+    assert index.mask(row) is None and index.annotated(row) == 0 and index.structures == ["lungs"]
+
+
+def test_too_many_broken_files_are_an_error(folder, tmp_path):
+    """Above five percent the folder is at fault, and no index is left behind."""
+    for path in sorted((folder / "images").iterdir())[:6]:
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="6 of .* images cannot be used.*at most 5%"):
+        index_of(folder, tmp_path)
+    assert not (tmp_path / "results" / "index" / "d" / "meta.json").exists()
+
+
+TABLE_FAULTS = {
+    "no column 'subject_id'": lambda t: t.rename(columns={"subject_id": "subjectid"}),
+    "no column 'Cardiomegaly'": lambda t: t.rename(columns={"Cardiomegaly": "cardiomegaly"}),
+    "unknown view 'XX'": lambda t: t.assign(view=["XX", *t["view"][1:]]),
+    "duplicate image id": lambda t: pd.concat([t, t[:1]]),
+    "lie in two splits": lambda t: t.assign(split=np.where(np.arange(len(t)) % 2 == 0, "train", "test"), subject_id="s"),
+    "unknown split 'dev'": lambda t: t.assign(split="dev"),
+    "split given for 1 of": lambda t: t.assign(split=["train", *[""] * (len(t) - 1)]),
+    "has value '2'": lambda t: t.assign(Cardiomegaly="2"),
+    "leaves images/": lambda t: t.assign(image=["../metadata.csv", *t["image"][1:]]),
+    "empty subject_id": lambda t: t.assign(subject_id=["", *t["subject_id"][1:]]),
+}
+
+
+@pytest.mark.parametrize("message", TABLE_FAULTS)
+def test_a_wrong_table_is_a_named_error(folder, tmp_path, message):
+    """Each fault of metadata.csv is one DataError that names the file and the fault."""
+    edit_table(folder, TABLE_FAULTS[message])
+    with pytest.raises(DataError, match=message) as caught:
+        index_of(folder, tmp_path)
+    assert "metadata.csv" in str(caught.value)
+
+
+def test_a_missing_root_is_a_gap(tmp_path):
+    """A data set that is not there is absent with the way to get it, not an error."""
+    meta = build_index("d", Spec(reader="folder", root=str(tmp_path / "none"), how_to_get="ask PhysioNet"), tmp_path / "results")
+    assert meta.absent and "data not present" in meta.fields["reason"] and "ask PhysioNet" in meta.fields["reason"]
+
+
+def test_labels_keep_blank_zero_and_uncertain_apart(folder, tmp_path):
+    """1, 0, -1 and empty stay four different values in the index."""
+    edit_table(folder, lambda t: t.assign(Cardiomegaly=["1", "0", "-1", "", *t["Cardiomegaly"][4:]]))
+    values = index_of(folder, tmp_path)["labels.Cardiomegaly"][:4]
+    assert list(values[:3]) == [1, 0, -1] and np.isnan(values[3])
+
+
+def test_monochrome1_and_monochrome2_of_one_picture_are_equal(tmp_path):
+    """An inverted DICOM (MONOCHROME1) and its positive give the same pixels, 1 = white."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    picture = np.random.default_rng(0).integers(0, 4096, (64, 48)).astype(np.uint16)
+    picture[0, 0], picture[0, 1] = 0, 4095
+    for name, photometric, values in (("one.dcm", "MONOCHROME1", 4095 - picture), ("two.dcm", "MONOCHROME2", picture)):
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ExplicitVRLittleEndian, "1.2.3", "1.2.3.4"
+        dataset = FileDataset(str(tmp_path / name), {}, file_meta=meta, preamble=b"\0" * 128)
+        dataset.Rows, dataset.Columns = values.shape
+        dataset.SamplesPerPixel, dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 1, 16, 12, 11, 0
+        dataset.PhotometricInterpretation, dataset.PixelData = photometric, values.tobytes()
+        dataset.save_as(tmp_path / name, enforce_file_format=True)
+    first, second = decode(tmp_path / "one.dcm"), decode(tmp_path / "two.dcm")
+    np.testing.assert_array_equal(first.pixels, second.pixels)
+    assert (first.photometric, first.bits, first.source_format) == ("MONOCHROME1", 12, "DICOM")
+
+
+def test_real_images_are_indexed_whole(real_folder, tmp_path):
+    """All real images are read, no subject crosses the given splits, and the counts are those of the folder's table."""
+    index = index_of(real_folder, tmp_path, options={"labels": ["Effusion", "Cardiomegaly"]})
+    table = pd.read_csv(real_folder / "metadata.csv")
+    assert len(index) == len(table) == len(list((real_folder / "images").iterdir()))
+    assert index.meta.facts["patients"] == table["subject_id"].nunique()
+    counts = index.meta.facts["labels"]["Effusion"]
+    assert sum(part["positive"] for part in counts.values()) == int((table["Effusion"] == 1).sum())
+    assert sum(part["blank"] for part in counts.values()) == int(table["Effusion"].isna().sum())
+    np.testing.assert_array_equal(pd.Series(index["split"]), table["split"])

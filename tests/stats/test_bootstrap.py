@@ -1,0 +1,110 @@
+"""Resampling of patients: distribution, seed, intervals, p values."""
+
+import numpy as np
+import pytest
+from scipy.stats import false_discovery_control
+
+from stats.bootstrap import (
+    p_one_sided,
+    p_two_sided,
+    percentile_interval,
+    resample_patients,
+)
+from stats.multiplicity import benjamini_hochberg, holm
+from stats.permutation import p_sign_flip, patient_signs
+
+
+def test_seed_and_patients_alone_decide_the_draw():
+    """Order and repetition of ids change nothing; another seed or another patient changes the draw."""
+    base = resample_patients(["a", "b", "c", "d"], 50, seed=1).counts
+    assert np.array_equal(base, resample_patients(["d", "c", "b", "a", "a"], 50, seed=1).counts)
+    assert not np.array_equal(base, resample_patients(["a", "b", "c", "d"], 50, seed=2).counts)
+    assert not np.array_equal(base, resample_patients(["a", "b", "c", "e"], 50, seed=1).counts)
+
+
+def test_images_are_drawn_with_their_patient():
+    """Every image occurs as often as its patient, so two images of a patient are never separated."""
+    draws = resample_patients(["p", "q", "r"], 20, seed=0)
+    images = draws.of_images(np.array(["q", "p", "q", "r"], dtype=object))
+    assert np.array_equal(images[:, 0], images[:, 2]) and np.array_equal(images[:, 1], draws.counts[:, 0])
+
+
+def test_standard_error_of_a_mean_has_its_closed_form():
+    """The bootstrap SE of a mean of independent patients is s / sqrt(n) (population s), to Monte Carlo error."""
+    values = np.random.default_rng(0).normal(size=200)
+    ids = np.array([f"{i:03d}" for i in range(200)], dtype=object)
+    draws = resample_patients(ids, 8000, seed=0)
+    means = draws.resampled(draws.patient_sums(ids, values)) / 200
+    assert means.std() == pytest.approx(values.std() / np.sqrt(200), rel=0.03)
+
+
+def test_images_of_a_patient_widen_the_interval():
+    """With m identical images per patient the SE is that of the patients, sqrt(m) times the one of free images."""
+    values = np.random.default_rng(1).normal(size=100)
+    images, patients = np.repeat(values, 4), np.repeat([f"{i:03d}" for i in range(100)], 4).astype(object)
+    clustered = resample_patients(patients, 4000, seed=0)
+    free_ids = np.array([f"{i:03d}" for i in range(400)], dtype=object)
+    free = resample_patients(free_ids, 4000, seed=0)
+    se = [draws.resampled(draws.patient_sums(ids, images)).std() / 400
+          for draws, ids in ((clustered, patients), (free, free_ids))]  # fmt: skip
+    assert se[0] / se[1] == pytest.approx(2.0, rel=0.06)
+
+
+def test_interval_covers_the_truth():
+    """Over 400 simulated studies of 80 patients the 95 % interval of a mean covers the truth 91 to 98 % of the time."""
+    random = np.random.default_rng(2)
+    ids = np.array([f"{i:02d}" for i in range(80)], dtype=object)
+    covered = 0
+    for study in range(400):
+        values = random.normal(0.7, 0.2, 80)
+        draws = resample_patients(ids, 400, seed=study)
+        interval = percentile_interval(draws.resampled(draws.patient_sums(ids, values)) / 80)
+        covered += interval.low <= 0.7 <= interval.high
+    assert 0.91 <= covered / 400 <= 0.98
+
+
+def test_blocks_of_resamples_change_nothing(monkeypatch):
+    """Multiplying in blocks gives the same totals."""
+    ids = np.array(["a", "b", "c"], dtype=object)
+    draws = resample_patients(ids, 10, seed=0)
+    whole = draws.resampled(np.arange(6.0).reshape(3, 2))
+    monkeypatch.setattr("stats.bootstrap.BLOCK_RESAMPLES", 3)
+    assert np.array_equal(whole, draws.resampled(np.arange(6.0).reshape(3, 2)))
+
+
+def test_p_values_count_the_valid_resamples():
+    """Undefined resamples do not count; without any valid one there is no p."""
+    delta = np.array([0.1, 0.0, -0.2, np.nan])
+    assert p_one_sided(delta) == 3 / 4 and p_two_sided(delta) == 1.0
+    assert np.isnan(p_one_sided(np.array([np.nan]))) and np.isnan(p_two_sided(np.array([np.nan])))
+    assert percentile_interval(np.array([np.nan])).valid == 0
+
+
+def test_sign_flip_keeps_its_level():
+    """Under no difference, p <= 0.05 happens in about 5 % of studies (binomial bounds for 400)."""
+    random = np.random.default_rng(3)
+    patients = np.array([f"{i:02d}" for i in range(40)], dtype=object)
+    below = 0
+    for study in range(400):
+        difference = random.normal(size=40)
+        signs = patient_signs(patients, 399, seed=study)
+        below += p_sign_flip(difference.mean(), signs @ difference / 40) <= 0.05
+    assert 0.02 <= below / 400 <= 0.085
+
+
+def test_no_difference_at_all_has_p_one():
+    """Ties with the observed value count, so identical encoders have p = 1."""
+    assert p_sign_flip(0.0, np.zeros(99)) == 1.0
+
+
+def test_holm_worked_by_hand():
+    """p = .01 .02 .03 .04 become .04 .06 .06 .06: 4 x .01, 3 x .02, then kept monotone; NaN is no test."""
+    assert holm(np.array([0.01, 0.02, 0.03, 0.04])) == pytest.approx([0.04, 0.06, 0.06, 0.06])
+    assert holm(np.array([0.5, 0.9])) == pytest.approx([1.0, 1.0])
+    assert holm(np.array([0.01, np.nan, 0.02])) == pytest.approx([0.02, np.nan, 0.02], nan_ok=True)
+
+
+def test_benjamini_hochberg_equals_scipy():
+    """Adjusted p equal scipy.stats.false_discovery_control, ties included."""
+    p = np.r_[np.random.default_rng(5).random(30) ** 2, 0.01, 0.01]
+    assert benjamini_hochberg(p) == pytest.approx(false_discovery_control(p, method="bh"), abs=1e-15)

@@ -1,0 +1,310 @@
+"""From folders of predictions to estimates.csv and comparisons.csv."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from stats.compare import COMPARISON_COLUMNS, ESTIMATE_COLUMNS, compare, main
+from stats.errors import (
+    HashMismatch,
+    PredictionsError,
+    ProtocolMismatch,
+    ReferenceMissing,
+    SampleMismatch,
+    SidecarError,
+    TruthMismatch,
+)
+
+OUT = "results/stats/linear_probe/toy"
+
+
+def read(out=OUT):
+    keep = {"keep_default_na": False, "na_values": {"value": [""], "p_one_sided": [""], "sd": [""], "delta": [""]}}
+    return pd.read_csv(f"{out}/estimates.csv", **keep), pd.read_csv(f"{out}/comparisons.csv", **keep)
+
+
+def probe(results, *encoders, **options):
+    """Two encoders of different skill by default."""
+    folders = [results.write("linear_probe", "toy", name, results.probe_rows(skill, seed))
+               for name, skill, seed in encoders or (("good", 2.0, 1), ("poor", 0.5, 2))]  # fmt: skip
+    return compare("linear_probe", "toy", "good", folders, OUT, resamples=100, **options)
+
+
+def test_linear_probe_values_are_scikit_learns(results):
+    """value is the mean over replicates of scikit-learn's score, sd their SD, and Agg-6 the mean over six labels."""
+    probe(results)
+    estimates, _ = read()
+    assert tuple(estimates.columns) == ESTIMATE_COLUMNS
+    rows = results.probe_rows(2.0, 1)
+    expected = {
+        metric: rows.groupby(["label", "replicate"])[["target", "score"]]
+        .apply(lambda g, f=function: f(g.target, g.score))
+        .unstack()
+        for metric, function in (("auprc", average_precision_score), ("auroc", roc_auc_score))
+    }
+    for metric, table in expected.items():
+        mine = estimates[(estimates.encoder == "good") & (estimates.metric == metric)].set_index("target")
+        assert mine.loc[table.index, "value"].astype(float).to_numpy() == pytest.approx(table.mean(axis=1), abs=1e-9)
+        assert mine.loc[table.index, "sd"].astype(float).to_numpy() == pytest.approx(table.std(axis=1), abs=1e-9)
+        assert float(mine.loc["Agg-6", "value"]) == pytest.approx(table.to_numpy().mean(), abs=1e-9)
+    assert set(estimates.unit) == {"patient"} and set(estimates.n_patients) == {60}
+
+
+def test_aggregate_of_named_labels(results):
+    """A further set of labels gets its own mean beside the mean of all."""
+    probe(results, aggregates=[["Cardiomegaly", "Lung Opacity"]])
+    estimates, _ = read()
+    auprc = estimates[(estimates.encoder == "good") & (estimates.metric == "auprc")].set_index("target")["value"]
+    assert auprc["Agg-2"] == pytest.approx((auprc["Cardiomegaly"] + auprc["Lung Opacity"]) / 2, abs=1e-9)
+    assert "Agg-6" in auprc
+
+
+def test_comparison_is_paired_and_antisymmetric(results):
+    """delta(a, b) = -delta(b, a), the intervals mirror each other, and the two one-sided p sum to about one."""
+    probe(results)
+    _, comparisons = read()
+    assert tuple(comparisons.columns) == COMPARISON_COLUMNS
+    cell = comparisons[(comparisons.target == "Agg-6") & (comparisons.metric == "auprc")].set_index("encoder")
+    good, poor = cell.loc["good"], cell.loc["poor"]
+    assert good.delta == pytest.approx(-poor.delta) and good.low == pytest.approx(-poor.high)
+    assert good.p_one_sided == pytest.approx(1 / 101) and poor.p_one_sided == 1.0
+    assert good.mde == pytest.approx(2.486475 * good.sd_delta, rel=1e-6)
+
+
+def test_an_encoder_against_its_copy_is_exactly_zero(results):
+    """Pairing: equal predictions differ by exactly 0 in every resample, so the interval is [0, 0] and p is 1."""
+    probe(results, ("good", 1.0, 1), ("twin", 1.0, 1))
+    _, comparisons = read()
+    assert (comparisons[["delta", "low", "high", "sd_delta"]].astype(float) == 0).all(axis=None)
+    assert (comparisons[["p_one_sided", "p_two_sided"]] == 1).all(axis=None)
+
+
+def test_an_added_encoder_moves_no_interval(results):
+    """Resamples depend on the seed and the patients only: a third encoder leaves the first two's rows unchanged."""
+    probe(results)
+    before, _ = read()
+    probe(results, ("good", 2.0, 1), ("poor", 0.5, 2), ("third", 1.0, 3))
+    after, _ = read()
+    both = after[after.encoder != "third"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(before, both)
+
+
+def test_second_run_and_folder_order_give_the_same_bytes(results):
+    """The CSVs and the key are the same for a second run and for another order of the folders."""
+    folders = [results.write("linear_probe", "toy", name, results.probe_rows(1.0, seed))
+               for seed, name in enumerate(["a", "b", "c"])]  # fmt: skip
+    first = compare("linear_probe", "toy", "b", folders, OUT, resamples=50)
+    second = compare("linear_probe", "toy", "b", folders[::-1], OUT, resamples=50)
+    for field in ("files", "key", "fingerprint", "parents"):
+        assert first.content[field] == second.content[field]
+
+
+def test_sidecar_names_parents_and_hashes(results):
+    """The sidecar has every field of docs/formats.md, and its hashes are those of the files."""
+    written = probe(results)
+    content = json.loads(written.path.read_text())
+    assert {"format", "kind", "name", "state", "reason", "key", "key_parts", "files", "parents", "fingerprint", "facts",
+            "cost", "software", "command", "created", "git"} == set(content)  # fmt: skip
+    assert content["name"] == "stats/linear_probe/toy" and content["kind"] == "stats"
+    parents = [parent["path"] for parent in content["parents"]]
+    assert parents == [f"results/linear_probe/toy/{encoder}/meta.json" for encoder in ("good", "poor")]
+    written.verified("estimates.csv"), written.verified("comparisons.csv")
+
+
+def test_absent_encoder_becomes_named_rows(results):
+    """An absent folder gives rows with state and reason and no numbers, and no comparisons."""
+    folders = [results.write("linear_probe", "toy", "good", results.probe_rows(1.0)),
+               results.absent("linear_probe", "toy", "gone", "weights not present: ask for access")]  # fmt: skip
+    compare("linear_probe", "toy", "good", folders, OUT, resamples=20)
+    estimates, comparisons = read()
+    gone = estimates[estimates.encoder == "gone"]
+    assert len(gone) == 14 and set(gone.state) == {"absent"} and gone["value"].isna().all()
+    assert set(gone.reason) == {"weights not present: ask for access"} and comparisons.empty
+
+
+def test_only_absent_encoders_still_write_a_named_gap(results):
+    """With nobody present the files exist, the sidecar says absent, and the row says why."""
+    written = compare("linear_probe", "toy", "gone", [results.absent("linear_probe", "toy", "gone")], OUT)
+    assert written.state == "absent" and "weights not present" in written.reason
+    estimates, _ = read()
+    assert list(estimates.state) == ["absent"]
+
+
+def test_label_without_positives_is_undefined_and_named(results):
+    """A label nobody has in the test set has no number; the mean covers the others and says which one it lacks."""
+    rows = results.probe_rows(1.0)
+    rows.loc[rows.label == "Cardiomegaly", "target"] = 0
+    compare("linear_probe", "toy", "good", [results.write("linear_probe", "toy", "good", rows)], OUT, resamples=20)
+    estimates, _ = read()
+    empty = estimates[estimates.target == "Cardiomegaly"]
+    assert set(empty.state) == {"undefined"} and set(empty.reason) == {"no positive image in the test set"}
+    assert "Cardiomegaly" in estimates[estimates.target == "Agg-5"].reason.iloc[0]
+
+
+def test_resamples_without_positives_are_counted(results):
+    """With a single positive patient about a third of the resamples have no AP, and resamples_valid says so."""
+    rows = results.probe_rows(1.0, labels=("Rare",))
+    rows["target"] = (rows.image_id == "image000").astype(np.float32)
+    compare("linear_probe", "toy", "good", [results.write("linear_probe", "toy", "good", rows)], OUT, resamples=400)
+    valid = read()[0].resamples_valid.astype(int)
+    assert valid.between(220, 285).all()  # 400 (1 - 1/e) = 253, binomial SD 9.6
+
+
+def test_tampered_predictions_are_refused(results):
+    """A parquet that is not the one its sidecar vouches for is refused, and nothing is written."""
+    folder = results.write("linear_probe", "toy", "good", results.probe_rows(1.0))
+    results.probe_rows(3.0).assign(dataset="toy", task="linear_probe", encoder="good").to_parquet(
+        folder / "predictions.parquet"
+    )
+    with pytest.raises(HashMismatch, match="sha256"):
+        compare("linear_probe", "toy", "good", [folder], OUT)
+    assert not (results.root / OUT).exists()
+
+
+def test_an_edited_sidecar_is_refused(results):
+    """A sidecar whose hashes were made to fit a changed file no longer has its own fingerprint."""
+    folder = results.write("linear_probe", "toy", "good", results.probe_rows(1.0))
+    content = json.loads((folder / "meta.json").read_text())
+    content["files"]["predictions.parquet"]["sha256"] = "0" * 64
+    (folder / "meta.json").write_text(json.dumps(content))
+    with pytest.raises(HashMismatch, match="fingerprint"):
+        compare("linear_probe", "toy", "good", [folder], OUT)
+
+
+def test_command_line_needs_no_learning_library(results):
+    """`python -m stats.compare` runs where torch and scikit-learn are not even imported."""
+    folder = results.write("linear_probe", "toy", "good", results.probe_rows(1.0))
+    code = ("import sys; from stats import compare, tables\n"
+            f"compare.main(['--task', 'linear_probe', '--dataset', 'toy', '--reference', 'good', '--resamples', '10', "
+            f"'--out', '{OUT}', '{folder}'])\n"
+            "heavy = {'torch', 'sklearn', 'radbench', 'transformers'} & set(sys.modules)\n"
+            "sys.exit(f'imported {heavy}' if heavy else 0)")  # fmt: skip
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)},
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{OUT}: 1 encoders, 0 absent\n"
+
+
+def test_mismatched_samples_are_refused_with_examples(results):
+    """Encoders on different samples are refused with up to five of the differing ids."""
+    fewer = results.probe_rows(1.0)
+    fewer = fewer[~fewer.image_id.isin([f"image{i:03d}" for i in range(7)])]
+    folders = [results.write("linear_probe", "toy", "good", results.probe_rows(1.0)),
+               results.write("linear_probe", "toy", "short", fewer)]  # fmt: skip
+    with pytest.raises(SampleMismatch, match="image000/Aortic Enlargement") as caught:
+        compare("linear_probe", "toy", "good", folders, OUT)
+    assert str(caught.value).count("only in good: ") == 5
+
+
+def test_replicates_must_cover_the_same_samples(results):
+    """A fold that misses an image is refused: its mean would be over other images."""
+    rows = results.probe_rows(1.0)
+    rows = rows[(rows.replicate != 2) | (rows.image_id != "image003")]
+    with pytest.raises(SampleMismatch, match="replicate 2"):
+        compare("linear_probe", "toy", "good", [results.write("linear_probe", "toy", "good", rows)], OUT)
+
+
+def test_other_truth_is_refused(results):
+    """The same image with another label in another encoder's file is refused."""
+    flipped = results.probe_rows(1.0)
+    flipped.loc[flipped.image_id == "image004", "target"] = 1 - flipped.loc[flipped.image_id == "image004", "target"]
+    folders = [results.write("linear_probe", "toy", "good", results.probe_rows(1.0)),
+               results.write("linear_probe", "toy", "other", flipped)]  # fmt: skip
+    with pytest.raises(TruthMismatch, match="image004"):
+        compare("linear_probe", "toy", "good", folders, OUT)
+
+
+@pytest.mark.parametrize("facts", [{"version": "2"}, {"protocol": {"epochs": 4}}])
+def test_other_version_or_protocol_is_refused(results, facts):
+    """Cells made under different versions or protocols refuse to share a table."""
+    folders = [results.write("linear_probe", "toy", "good", results.probe_rows(1.0)),
+               results.write("linear_probe", "toy", "other", results.probe_rows(1.0), **facts)]  # fmt: skip
+    with pytest.raises(ProtocolMismatch, match=next(iter(facts))):
+        compare("linear_probe", "toy", "good", folders, OUT)
+
+
+def test_other_mistakes_have_named_errors(results, capsys):
+    """A wrong dataset, an unknown reference, a missing sidecar and NaN scores each say what is wrong."""
+    folder = results.write("linear_probe", "toy", "good", results.probe_rows(1.0))
+    with pytest.raises(PredictionsError, match="dataset"):
+        compare("linear_probe", "another", "good", [folder], OUT)
+    with pytest.raises(ReferenceMissing, match="nobody"):
+        compare("linear_probe", "toy", "nobody", [folder], OUT)
+    with pytest.raises(SidecarError, match="no such file"):
+        compare("linear_probe", "toy", "good", ["results/linear_probe/toy/never"], OUT)
+    diverged = results.write("linear_probe", "toy", "nan", results.probe_rows(1.0).assign(score=np.nan))
+    with pytest.raises(PredictionsError, match="not finite"):
+        compare("linear_probe", "toy", "nan", [diverged], OUT)
+    with pytest.raises(SystemExit, match="ReferenceMissing"):
+        main(["--task", "linear_probe", "--dataset", "toy", "--reference", "x", "--out", OUT, str(folder)])
+
+
+def test_blank_patient_ids_fall_back_to_images_and_say_so(results):
+    """Without patient ids each image stands for itself, and the unit column says image."""
+    rows = results.probe_rows(1.0).assign(patient_id="")
+    compare("linear_probe", "toy", "good", [results.write("linear_probe", "toy", "good", rows)], OUT, resamples=20)
+    estimates, _ = read()
+    assert set(estimates.unit) == {"image"} and set(estimates.n_patients) == {120}
+
+
+def test_segmentation_averages_present_structures(results):
+    """Absent structures stay out of the mean; drawing one is counted, not averaged."""
+    out = "results/stats/segmentation/toy"
+    folders = [results.write("segmentation", "toy", name, results.segmentation_rows(skill, seed))
+               for name, skill, seed in (("good", 0.9, 1), ("poor", 0.7, 2))]  # fmt: skip
+    compare("segmentation", "toy", "good", folders, out, resamples=100)
+    estimates, comparisons = read(out)
+    good = estimates[estimates.encoder == "good"].set_index("target")
+    rows = results.segmentation_rows(0.9, 1)
+    rows = rows[rows.ref_area > 0]
+    by_hand = rows[rows.structure_set == "lungs"].groupby("image_id").dice.mean()
+    assert good.loc["lungs", "value"] == pytest.approx(by_hand.mean(), abs=1e-9)
+    assert good.loc["lung_left", "value"] == pytest.approx(rows[rows.structure == "lung_left"].dice.mean(), abs=1e-9)
+    assert int(good.loc["lung_left", "n_images"]) == 115 and int(good.loc["lungs", "n_images"]) == 120
+    assert list(good.loc[["lung_left", "lungs", "rib_1"], "false_positive_images"].astype(int)) == [2, 2, 0]
+    better = comparisons[comparisons.encoder == "good"]
+    assert better.p_sign_flip.astype(float).to_numpy() == pytest.approx([1 / 101] * 5)
+
+
+def test_reports_name_what_was_not_computed(results):
+    """A report metric without weights has a row with its reason; with CheXbert columns F1-14 has numbers."""
+    out = "results/stats/report_generation/toy"
+    why = {"f1_14": "CheXbert weights not present", "rg_er": "RadGraph weights not present"}
+    folder = results.write("report_generation", "toy", "good", results.report_rows(0.5), metrics_not_computed=why)
+    compare("report_generation", "toy", "good", [folder], out, resamples=50)
+    estimates, _ = read(out)
+    states = estimates.set_index("metric")
+    assert set(states.index) == {"bleu4", "rouge_l", "rouge_l_coco", "rg_er", "f1_14"}
+    assert states.loc["f1_14", "reason"] == why["f1_14"] and states.loc["rg_er", "state"] == "not_computed"
+    folder = results.write("report_generation", "toy", "good", results.report_rows(0.5, chexbert=True))
+    compare("report_generation", "toy", "good", [folder], out, resamples=50)
+    states = read(out)[0].set_index("metric")
+    assert states.loc["f1_14", "state"] == "ok" and 0.3 < states.loc["f1_14", "value"] < 0.9
+    assert states.loc["rg_er", "reason"] == "its columns are not in the predictions and no reason is given"
+
+
+@pytest.mark.parametrize(("task", "metric"), [("report_generation", "bleu4"), ("segmentation", "dice")])
+def test_replicates_are_averaged_in_value_and_interval(results, task, metric):
+    """With two replicates, value and median lie midway between those of each replicate alone, on the same resamples."""
+    make = results.report_rows if task == "report_generation" else results.segmentation_rows
+    one, two = make(0.4, 1), make(0.7, 2).assign(replicate=1)
+    found = {}
+    for name, rows in (("one", one), ("two", two), ("both", pd.concat([two, one]))):
+        out = f"results/stats/{task}/{name}"
+        folder = results.write(task, name, "good", rows)
+        compare(task, name, "good", [folder], out, resamples=200)
+        estimates, _ = read(out)
+        found[name] = estimates[estimates.metric == metric].iloc[0]
+    assert int(found["both"].replicates) == 2
+    assert found["both"]["value"] == pytest.approx((found["one"]["value"] + found["two"]["value"]) / 2, abs=1e-9)
+    assert found["both"].sd == pytest.approx(abs(found["one"]["value"] - found["two"]["value"]) / 2**0.5, abs=1e-9)
+    middle = (float(found["one"]["median"]) + float(found["two"]["median"])) / 2
+    assert float(found["both"]["median"]) == pytest.approx(middle, abs=0.004)

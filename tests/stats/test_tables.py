@@ -1,0 +1,343 @@
+"""Tables 1 to 6 from synthetic statistics, with and without published values for the data."""
+
+import contextlib
+import csv
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stats.compare import compare
+from stats.errors import ProtocolMismatch, SpecError
+from stats.tables import main, write_tables
+from stats.typeset import Cell, Panel, latex, markdown
+
+from .conftest import SIX, Results, write_sidecar
+
+PUBLISHED = Path(__file__).parents[2] / "results" / "published"
+SHORT = dict(zip(SIX, ["LO", "CM", "PL-T", "AE", "PF", "PE"], strict=True))
+ENCODERS = ["radjepa", "rad_dino", "random_vit", "gone"]
+WHY = "weights not present: accept the licence_v2 & log in"
+
+
+def build(results, paper: bool = True, reduced=(), resamples: int = 60, encoders=("radjepa", "rad_dino", "random_vit")):
+    """Predictions, statistics, cards and indexes of one dataset per task, and the spec that joins them."""
+    names = {"probe": "VinDr-CXR", "masks": "MIMIC-CXR subset", "reports": "IU-Xray"}
+    skills = {"radjepa": 2.0, "rad_dino": 1.5, "random_vit": 0.2}
+    cards = {}
+    for name in ENCODERS:
+        card = {"title": name.replace("_", "-") + "_x", "architecture": "ViT-B/14", "params": 86_000_000, "dim": 768,
+                "pooling": "mean", "image_size": 224, "licence": "MIT", "pretrained_on": ["mimic_cxr"],
+                "paper_name": {"radjepa": "RadJEPA", "rad_dino": "RAD-DINO"}.get(name, ""),
+                "control": name == "random_vit"}  # fmt: skip
+        absent = name not in encoders
+        measured = {} if absent else {"params": 85_799_424, "tokens": 256, "image_size": 224, "dim": 768}
+        meta = write_sidecar(results.root / f"results/features/{name}/probe", "features", f"features/{name}/probe",
+                             {"card": card, "measured": measured}, "absent" if absent else "ok",
+                             WHY if absent else None)  # fmt: skip
+        cards[name] = meta.relative_to(results.root).as_posix()
+    for dataset in (*names, "train"):
+        write_sidecar(results.root / f"results/index/{dataset}", "index", f"index/{dataset}",
+                      {"images": 120, "patients": 60, "frontal": 100, "lateral": 20, "patient_ids": True,
+                       "sources": [dataset, "mimic_cxr"] if dataset == "masks" else [dataset]})  # fmt: skip
+    rows = {"linear_probe": ("probe", results.probe_rows), "segmentation": ("masks", results.segmentation_rows),
+            "report_generation": ("reports", results.report_rows)}  # fmt: skip
+    for task, (dataset, make) in rows.items():
+        folders = []
+        for i, name in enumerate(ENCODERS):
+            if name in encoders:
+                skill = skills[name] if task == "linear_probe" else min(0.3 + 0.3 * skills[name], 0.9)
+                folders.append(results.write(task, dataset, name, make(skill, i), reduced=list(reduced)))
+            else:
+                folders.append(results.absent(task, dataset, name, WHY))
+        compare(task, dataset, "radjepa", folders, f"results/stats/{task}/{dataset}", resamples=resamples)
+
+    def section(task, dataset, **more):
+        return {
+            "dataset": dataset, "title": f"{dataset} & co_1", "stats": f"results/stats/{task}/{dataset}",
+            "index": f"results/index/{dataset}/meta.json", "paper": names[dataset] if paper else None,
+        } | more  # fmt: skip
+
+    spec = {
+        "title": "Toy 100 %", "results": "results", "published": str(PUBLISHED), "reference": "radjepa",
+        "controls": ["random_vit"], "encoders": ENCODERS, "cards": cards,
+        "table1": {"indexes": ["results/index/train/meta.json"], "names": {"train": "Train set"},
+                   "paper": {"train": "BRAX"} if paper else {}},
+        "table3": [section("linear_probe", "probe", metrics=["auprc"], columns=SHORT)],
+        "table4": [section("segmentation", "masks", columns={"lungs": "Lungs", "ribs": "Ribs"})],
+        "table5": [section("report_generation", "reports")],
+    }  # fmt: skip
+    Path("spec.json").write_text(json.dumps(spec))
+    return spec
+
+
+def rows(name, out="results/tables"):
+    with open(f"{out}/{name}.csv", encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.fixture(scope="module")
+def written_once(tmp_path_factory):
+    """The default tree, built once; tests that only read work on a copy of it."""
+    root = tmp_path_factory.mktemp("written_once")
+    with contextlib.chdir(root):
+        build(Results(root))
+        write_tables("spec.json", "results/tables")
+    return root
+
+
+@pytest.fixture
+def tables(written_once, results):
+    shutil.copytree(written_once, results.root, dirs_exist_ok=True)
+    return results
+
+
+def test_all_files_and_parents_are_there(tables):
+    """Six tables in three formats and the list of verdicts, with every sidecar that was read as a parent."""
+    content = json.loads(Path("results/tables/meta.json").read_text())
+    assert set(content["files"]) == {f"table{n}.{suffix}" for n in range(1, 7) for suffix in ("csv", "tex", "md")} | {
+        "paper_vs_measured.csv", "paper_vs_measured.md"}  # fmt: skip
+    read = {path.as_posix() for pattern in ("features", "index", "stats")
+            for path in Path("results", pattern).rglob("meta.json")}  # fmt: skip
+    assert {parent["path"] for parent in content["parents"]} == read
+
+
+def test_verdict_follows_the_measured_interval(tables):
+    """A published value inside the measured 95 % interval is reproduced, outside it differs, in every cell."""
+    judged = [row for n in (3, 4, 5) for row in rows(f"table{n}") if row["verdict"] in ("reproduced", "differs")]
+    assert {row["verdict"] for row in judged} == {"reproduced", "differs"}
+    for row in judged:
+        inside = float(row["low"]) <= float(row["published"]) <= float(row["high"])
+        assert row["verdict"] == ("reproduced" if inside else "differs")
+        assert float(row["difference"]) == pytest.approx(float(row["value"]) - float(row["published"]), abs=1e-6)
+
+
+def test_published_values_join_by_paper_name(tables):
+    """RadJEPA's LO is 19.2 and its lungs UPerNet Dice 98.3; RAD-DINO's lungs come from the UPerNet row, not Linear."""
+    three = {(row["encoder"], row["target"]): row for row in rows("table3")}
+    four = {(row["encoder"], row["target"]): row for row in rows("table4")}
+    assert float(three["radjepa", "Lung Opacity"]["published"]) == 19.2
+    assert float(three["rad_dino", "Agg-6"]["published"]) == pytest.approx(50.533, abs=1e-3)
+    assert float(four["radjepa", "lungs"]["published"]) == 98.3
+    assert float(four["rad_dino", "lungs"]["published"]) == 98.0
+    assert three["random_vit", "Lung Opacity"]["verdict"] == "not comparable"
+
+
+def test_every_gap_is_named(tables):
+    """The absent encoder is a dash whose reason stands below the table, and `not run` with that reason in the CSV."""
+    gone = [row for row in rows("table3") if row["encoder"] == "gone"]
+    assert {(row["verdict"], row["reason"], row["value"]) for row in gone} == {("not run", WHY, "")}
+    text = Path("results/tables/table3.md").read_text()
+    assert re.search(r"\| gone\\_x \| – \|", text) and "– gone\\_x: weights not present" in text
+    uncomputed = [row for row in rows("table5") if row["metric"] == "f1_14" and row["encoder"] == "radjepa"]
+    assert uncomputed[0]["verdict"] == "not run" and uncomputed[0]["reason"]
+
+
+def test_overlap_is_marked_where_the_encoder_saw_the_data(tables):
+    """The dagger stands where pretrained_on meets the index's sources, and nowhere else."""
+    assert {("overlap: mimic_cxr" in row["marks"], row["value"] != "") for row in rows("table4")} == {
+        (True, True), (False, False)}  # fmt: skip
+    assert not any(row["marks"] for row in rows("table3"))
+    assert "† pretrained on images of these data: mimic\\_cxr" in Path("results/tables/table4.md").read_text()
+
+
+def test_reduced_protocol_is_marked_and_not_comparable(results):
+    """A cell made under a reduced protocol carries the double dagger and is never called reproduced."""
+    build(results, reduced=["3 epochs instead of 100"])
+    write_tables("spec.json", "results/tables")
+    three = [row for row in rows("table3") if row["encoder"] == "radjepa"]
+    assert {row["verdict"] for row in three} == {"not comparable"} and "3 epochs" in three[0]["reason"]
+    assert "radjepa\\_x‡" in Path("results/tables/table3.md").read_text()
+
+
+def test_without_published_values_nothing_is_compared(results):
+    """With `paper` null the tables show no published rows and every value is `not comparable`, with the reason."""
+    build(results, paper=False)
+    write_tables("spec.json", "results/tables")
+    for number in (3, 4, 5):
+        assert not any(row["published"] for row in rows(f"table{number}"))
+        assert "published" not in Path(f"results/tables/table{number}.md").read_text()
+    assert {row["verdict"] for row in rows("paper_vs_measured") if row["table"] == "3"} == {"not run"}
+
+
+def test_best_and_second_are_printed_so(tables):
+    """The best value of a column is bold and the second underlined, absent rows not counted."""
+    table = {row["encoder"]: float(row["value"]) for row in rows("table3") if row["target"] == "Agg-6" and row["value"]}
+    best, second = sorted(table.values(), reverse=True)[:2]
+    text = Path("results/tables/table3.md").read_text()
+    assert f"**{best:.1f} ±" in text and f"<u>{second:.1f} ±" in text
+    assert f"\\textbf{{{best:.1f}" in Path("results/tables/table3.tex").read_text()
+
+
+def test_table6_uses_the_best_encoder_that_is_not_a_control(tables):
+    """The best-per-column baseline is RAD-DINO, never the control; each fixed baseline is in the CSV as well."""
+    six = rows("table6")
+    best = [row for row in six if row["rule"] == "best other encoder"]
+    assert {row["other"] for row in best if row["delta"]} == {"rad_dino"}
+    assert {row["other"] for row in six if row["rule"] == "fixed"} == {"rad_dino", "random_vit", "gone"}
+    assert not any(row["target"].startswith("Agg") or row["metric"] == "rouge_l_coco" for row in six)
+    assert {row["verdict"] for row in six if row["other"] == "gone"} == {"not run"}
+
+
+def test_table6_adjusts_over_the_family(tables):
+    """p Holm is never below p, the family counts the tested columns only, and marks follow p Holm."""
+    best = [row for row in rows("table6") if row["rule"] == "best other encoder" and row["delta"]]
+    assert {row["family_size"] for row in best} == {str(len(best))} == {"10"}
+    for row in best:
+        assert float(row["p_holm"]) >= float(row["p_one_sided"])
+        expected = ("no_improvement" if float(row["delta"]) <= 0 else "significant_improvement"
+                    if float(row["p_holm"]) < 0.05 else "nonsignificant_improvement")  # fmt: skip
+        assert row["outcome"] == expected
+    assert "at least 200 resamples are needed" in Path("results/tables/table6.md").read_text()
+
+
+def test_table6_falls_back_to_the_best_control_and_says_so(results):
+    """Where only controls are present the baseline is the best control, named as such."""
+    build(results, encoders=("radjepa", "random_vit"))
+    write_tables("spec.json", "results/tables")
+    best = [row for row in rows("table6") if row["rule"].startswith("best") and row["delta"]]
+    assert {(row["rule"], row["other"]) for row in best} == {("best control (no other encoder present)", "random_vit")}
+    assert {row["verdict"] for row in best} == {"not comparable"}
+    assert "No encoder other than the controls" in Path("results/tables/table6.md").read_text()
+
+
+def test_table6_published_outcomes(tables):
+    """Published outcomes join by column: CM no improvement, Lung not significant, IU ROUGE-L significant."""
+    found = {(r["column"], r["dataset"]): r["published_outcome"] for r in rows("table6")
+             if r["rule"].startswith("best") and r["metric"] != "bleu4"}  # fmt: skip
+    assert found["CM", "probe"] == "no_improvement" and found["Lungs", "masks"] == "nonsignificant_improvement"
+    assert found["Report", "reports"] == "significant_improvement"
+
+
+def test_every_published_value_has_a_row(tables):
+    """paper_vs_measured holds every printed score, count, fact and outcome, and the summary counts them."""
+    verdicts = rows("paper_vs_measured")
+    def lines(name):
+        return len((PUBLISHED / name).read_text().splitlines()) - 1
+    assert sum(row["table"] == "3" for row in verdicts) == lines("table3_classification.csv")
+    assert sum(row["table"] == "4" for row in verdicts) == lines("table4_segmentation.csv")
+    five = [row for row in verdicts if row["table"] == "5" and row["metric"] != "fact"]
+    assert len(five) == lines("table5_report_generation.csv")
+    assert sum(row["table"] == "6" for row in verdicts) == lines("table6_significance.csv")
+    assert sum(row["table"] == "1" for row in verdicts) == lines("table1_pretraining_data.csv")
+    assert sum(row["table"] == "2" for row in verdicts) == lines("table2_encoders.csv")
+    assert all(row["verdict"] and row["reason"] for row in verdicts)
+    linear = [row for row in verdicts if row["row"] == "RAD-DINO (Linear)" and row["column"] == "Lungs"]
+    assert [row["reason"] for row in linear] == ["published with another decoder (Linear)"]
+    copied = [row for row in verdicts if row["row"] == "RAD-DINO" and row["column"] == "Agg."]
+    assert copied[0]["verdict"] in ("not run", "not comparable")
+    summary = json.loads(Path("results/tables/meta.json").read_text())["facts"]["summary"]
+    assert summary.startswith(f"Of {len(verdicts)} published values, ")
+
+
+def test_table2_rounds_as_the_paper_does(tables):
+    """85.8 M measured parameters reproduce the printed 86 M; 256 tokens differ from the printed 1369."""
+    two = {(row["encoder"], row["attribute"]): row for row in rows("table2")}
+    assert two["radjepa", "parameters"]["verdict"] == "reproduced"
+    assert two["radjepa", "tokens"]["verdict"] == "differs" and two["radjepa", "tokens"]["published"] == "1369"
+    assert two["rad_dino", "resolution"]["verdict"] == "differs"
+
+
+def test_table1_counts_beside_the_papers(tables):
+    """Measured counts stand beside the printed ones of the data set they are said to be."""
+    one = {row["quantity"]: row for row in rows("table1")}
+    assert [one["images"][name] for name in ("measured", "published", "verdict")] == ["120", "41620", "differs"]
+
+
+def test_no_patient_identifier_in_any_table(tables):
+    """No patient or image id appears in what is written."""
+    for path in Path("results/tables").iterdir():
+        text = path.read_text()
+        assert "toy:0" not in text and "image0" not in text, path
+
+
+def test_second_run_writes_the_same_bytes(tables):
+    """Every table is byte-identical in a second run."""
+
+    def content():
+        return {path.name: path.read_bytes() for path in Path("results/tables").iterdir() if path.name != "meta.json"}
+
+    before = content()
+    write_tables("spec.json", "results/tables")
+    assert len(before) == 20 and before == content()
+
+
+def test_mixed_versions_refuse_to_share_a_table(results):
+    """Two datasets measured under different versions of a task are refused."""
+    spec = build(results, paper=False)
+    folder = results.write("linear_probe", "later", "radjepa", results.probe_rows(1.0), version="2")
+    compare("linear_probe", "later", "radjepa", [folder], "results/stats/linear_probe/later", resamples=10)
+    spec["table3"].append(spec["table3"][0] | {"dataset": "later", "stats": "results/stats/linear_probe/later"})
+    Path("spec.json").write_text(json.dumps(spec))
+    with pytest.raises(ProtocolMismatch, match=r"1 \(probe\), 2 \(later\)"):
+        write_tables("spec.json", "results/tables")
+
+
+def test_missing_statistics_are_a_gap_and_a_bad_spec_is_an_error(results):
+    """A section without statistics is a named gap; a spec without a reference is refused."""
+    spec = build(results)
+    shutil.rmtree("results/stats/segmentation")
+    main(["--spec", "spec.json", "--out", "results/tables"])
+    assert {row["reason"] for row in rows("table4")} == {"no statistics at results/stats/segmentation/masks"}
+    Path("spec.json").write_text(json.dumps(spec | {"reference": "nobody"}))
+    with pytest.raises(SpecError, match="nobody"):
+        write_tables("spec.json", "results/tables")
+    with pytest.raises(SystemExit, match="SpecError"):
+        main(["--spec", "spec.json", "--out", "results/tables"])
+
+
+HOSTILE = "a_b & c % $ # { } ~ ^ \\ <x> ✓ ✗ ± † ‡ – − Δ 日 é [z]"
+
+
+def test_hostile_text_is_escaped():
+    """Every special character is escaped in LaTeX, and a pipe cannot break a Markdown row."""
+    panel = Panel(HOSTILE, ["A", "B|"], [[HOSTILE, Cell("[1, 2]", "x_y", 1)], None, ["[a", "*b"]], notes=[HOSTILE])
+    text = markdown("caption", [panel])
+    assert "B\\|" in text
+    tex = latex(HOSTILE, "hostile", [panel])
+    assert "a\\_b \\& c \\% \\$ \\# \\{ \\} \\textasciitilde{}" in tex and "日" not in tex
+
+
+def latex_with_booktabs() -> str | None:
+    """Path of a LaTeX that can find booktabs, or None."""
+    program = shutil.which("pdflatex") or shutil.which("latex")
+    if program is None or shutil.which("kpsewhich") is None:
+        return None
+    return program if subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, check=False).stdout else None
+
+
+@pytest.mark.skipif(latex_with_booktabs() is None, reason="no LaTeX with booktabs on PATH")
+def test_latex_compiles_with_booktabs_alone(tables, tmp_path):
+    """All six tables and hostile text compile in a minimal document that loads only booktabs."""
+    panel = Panel(HOSTILE, ["A", "B"], [[HOSTILE, Cell("[1]", "[2]", 1)], ["[a", "*b"]], notes=[HOSTILE])
+    hostile = latex(HOSTILE, "hostile", [panel])
+    body = "\n".join(Path(f"results/tables/table{n}.tex").read_text() for n in range(1, 7)) + hostile
+    document = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n" + body + "\\end{document}\n"
+    (tmp_path / "all.tex").write_text(document)
+    program = latex_with_booktabs()
+    done = subprocess.run([program, "-interaction=nonstopmode", "-halt-on-error", "all.tex"], cwd=tmp_path,
+                          capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in done.stdout
+
+
+def test_one_label_with_two_metrics_joins_both(results):
+    """RSNA's one label has an AUPRC and an AUROC column, each held against its own published value and outcome."""
+    spec = build(results)
+    folders = [results.write("linear_probe", "rsna", name, results.probe_rows(skill, seed, labels=("Pneumonia",)))
+               for name, skill, seed in (("radjepa", 1.5, 1), ("rad_dino", 1.0, 2))]  # fmt: skip
+    compare("linear_probe", "rsna", "radjepa", folders, "results/stats/linear_probe/rsna", resamples=60)
+    spec["table3"].append({"dataset": "rsna", "title": "RSNA", "stats": "results/stats/linear_probe/rsna",
+                           "index": "results/index/rsna/meta.json", "paper": "RSNA-Pneumonia",
+                           "metrics": ["auprc", "auroc"], "columns": {"Pneumonia": "AP"}})  # fmt: skip
+    Path("spec.json").write_text(json.dumps(spec))
+    write_tables("spec.json", "results/tables")
+    found = {row["metric"]: row for row in rows("table3") if row["dataset"] == "rsna" and row["encoder"] == "radjepa"}
+    assert {metric: float(row["published"]) for metric, row in found.items()} == {"auprc": 72.7, "auroc": 89.2}
+    six = [row for row in rows("table6") if row["dataset"] == "rsna" and row["rule"].startswith("best")]
+    assert [row["published_outcome"] for row in six] == ["significant_improvement"] * 2
+    late = [row for row in rows("table3") if row["dataset"] == "rsna" and row["encoder"] == "gone"]
+    assert {row["reason"] for row in late} == {WHY}
