@@ -29,7 +29,8 @@ class BioVilT(Encoder):
     def load(self, device):
         import timm
 
-        self.resnet = timm.create_model("resnet50", num_classes=0)  # torchvision's network with torchvision's key names
+        # torchvision's network under torchvision's names; zero_init_last would leave random weights with shortcuts only
+        self.resnet = timm.create_model("resnet50", num_classes=0, zero_init_last=False)
         if self.weights is not None:
             load_strict(self.resnet, self.weights, FILE, select=_trunk, fix=self.card.how_to_get)
         self.resnet.float().eval().to(device)  # eval: batch norm

@@ -105,7 +105,7 @@ class Frozen:
 def measure(encoder: Encoder, device: str) -> dict:
     """Parameters, input side, token grid and feature width, read off the loaded network with one grey image."""
     image = encoder.preprocess(np.full((256, 224), 0.5, dtype=np.float32))
-    features = encoder.encode(torch.from_numpy(np.ascontiguousarray(image))[None].to(device))
+    features = encoder.encode(torch.from_numpy(np.array(image))[None].to(device))
     grid = tuple(features.patches.shape[1:3])
     return {"params": parameter_count(encoder), "dim": features.image.shape[1], "grid": list(grid), "tokens": grid[0] * grid[1],
             "image_size": image.shape[-1], "precision": precision(device)}  # fmt: skip

@@ -106,7 +106,7 @@ class Plan:
     def pretrain(self, run: str) -> str:
         if gap := self.run_gap(run):
             return _gap(f"pretrain/{run}", "pretrain", gap, publish=["log.csv"])
-        return _python("radbench.pretrain", run=run, spec=self.config.pretrain[run].model_dump())
+        return _python("radbench.pretrain", name=run, spec=self.config.pretrain[run].model_dump())
 
     def features(self, name: str, dataset: str) -> str:
         if gap := self.weights_gap(name) or self.data_gap(dataset):

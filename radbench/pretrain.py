@@ -1,7 +1,7 @@
 """Stage: pretrain an encoder with I-JEPA on unlabelled images.
 
-    python -m radbench.pretrain --run radjepa --spec '{"data": [{"dataset": "phantom_unlabelled"}], "protocol": {...}}'
-    torchrun --nproc-per-node 4 -m radbench.pretrain --run radjepa --spec …
+    python -m radbench.pretrain --name radjepa --spec '{"data": [{"dataset": "phantom_unlabelled"}], "protocol": {...}}'
+    torchrun --nproc-per-node 4 -m radbench.pretrain --name radjepa --spec …
 
 The loop reads top to bottom in `train`. A step is `batch / mask_group` groups; each group has its own masks and is a
 forward and backward pass by itself, so the device's memory bounds the group, not the batch, and the number of processes
@@ -86,13 +86,13 @@ class Source:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", required=True)
+    parser.add_argument("--name", required=True, help="the run, as in pretrain.<name> of the configuration")
     parser.add_argument("--spec", required=True, type=json.loads, help='JSON: {"data": [Source, …], "protocol": {…}}')
     parser.add_argument("--results", default="results", type=Path)
     arguments = parser.parse_args()
     sources = [Source(**source) for source in arguments.spec["data"]]
-    protocol = from_overrides(Protocol, arguments.spec.get("protocol", {}), f"pretrain.{arguments.run}.protocol")
-    pretrain(arguments.run, sources, protocol, arguments.results)
+    protocol = from_overrides(Protocol, arguments.spec.get("protocol", {}), f"pretrain.{arguments.name}.protocol")
+    pretrain(arguments.name, sources, protocol, arguments.results)
 
 
 def pretrain(run: str, sources: Sequence[Source], protocol: Protocol, results: Path = Path("results")) -> artifact.Meta:
@@ -109,15 +109,18 @@ def pretrain(run: str, sources: Sequence[Source], protocol: Protocol, results: P
     with acquire() as device, World() as world:
 
         def make(work: Path) -> dict:
+            world.tell(True)
             return train(work, run, Images(results, sources), protocol, device, world)
 
-        if world.rank:  # only the first process writes; the others lend their arithmetic
-            if not any(parent.absent for parent in parents):
-                train(None, run, Images(results, sources), protocol, device, world)
-            return artifact.read(results / "pretrain" / run)
-        return artifact.build(results / "pretrain" / run, kind="pretrain", key_parts=parts, make=make, parents=parents,
-                              publish=("log.csv",), make_absent=lambda work: (work / "log.csv").write_text(""),
-                              resumable=True)  # fmt: skip
+        if world.rank == 0:  # the first process alone reads and writes artefacts; the others lend their arithmetic
+            artifact.build(results / "pretrain" / run, kind="pretrain", key_parts=parts, make=make, parents=parents,
+                           publish=("log.csv",), make_absent=lambda work: (work / "log.csv").write_text(""),
+                           resumable=True)  # fmt: skip
+            world.tell(False)
+        elif world.hear():
+            train(None, run, Images(results, sources), protocol, device, world)
+            world.hear()
+        return artifact.read(results / "pretrain" / run)
 
 
 # ---------------------------------------------------------------- training
@@ -327,6 +330,17 @@ class World:
     def __exit__(self, *exception) -> None:
         if self.size > 1:
             torch.distributed.destroy_process_group()
+
+    def tell(self, train: bool) -> None:
+        """The first process says that training begins (True), or that the artefact is there (False)."""
+        if self.size > 1:
+            torch.distributed.broadcast_object_list([train])
+
+    def hear(self) -> bool:
+        """What the first process told; waits for it."""
+        told = [None]
+        torch.distributed.broadcast_object_list(told)
+        return told[0]
 
     def sum(self, tensors: list[torch.Tensor]) -> None:
         """Add tensors up over the processes, in place. A process without a group brings no gradient: zeros."""

@@ -142,17 +142,19 @@ def train(features: torch.Tensor, targets: torch.Tensor, fold: torch.Tensor, pro
     inputs = (features - mean) / sd
     known = (targets == 0) | (targets == 1)
     learned = (fold[:, None] != torch.arange(folds, device=fold.device))  # (N, K)
-    weights = (learned[:, :, None] & known[:, None, :]).float()  # (N, K, C)
-    positives = targets.nan_to_num(0).clamp(0, 1)[:, None, :]  # (N, 1, C)
+    weights = (learned[:, :, None] & known[:, None, :]).to(features.dtype)  # (N, K, C)
+    positives = targets.nan_to_num(0).clamp(0, 1).to(features.dtype)[:, None, :]  # (N, 1, C)
 
-    parameters = [(torch.zeros(width, folds * classes, device=features.device, requires_grad=True),
-                   torch.zeros(folds * classes, device=features.device, requires_grad=True)) for _ in protocol.lrs]  # fmt: skip
+    like = {"device": features.device, "dtype": features.dtype}
+    parameters = [(torch.zeros(width, folds * classes, **like, requires_grad=True),
+                   torch.zeros(folds * classes, **like, requires_grad=True)) for _ in protocol.lrs]  # fmt: skip
     optimiser = torch.optim.AdamW([{"params": pair, "lr": lr, "base": lr} for pair, lr in zip(parameters, protocol.lrs, strict=True)],
                                   weight_decay=protocol.weight_decay)  # fmt: skip
     generator = torch.Generator().manual_seed(protocol.seed)
     best = torch.full((folds,), -1.0)
     chosen = [{} for _ in range(folds)]
-    weight, bias = torch.zeros(folds, width, classes), torch.zeros(folds, classes)
+    weight = torch.zeros(folds, width, classes, dtype=features.dtype)
+    bias = torch.zeros(folds, classes, dtype=features.dtype)
     steps_per_epoch = math.ceil(count / protocol.batch)
     report = Progress(name, protocol.epochs, "epochs")
     for epoch in range(protocol.epochs):

@@ -1,7 +1,7 @@
 """The vision transformer of I-JEPA: no class token, fixed sine-cosine positions. The blocks are timm's.
 
 Parameter names are timm's (`patch_embed.proj`, `blocks.N.attn.qkv`, ...), so released RadJEPA weights load into it and
-weights trained here load into `timm.create_model("vit_base_patch14_dinov2", class_token=False, init_values=None, ...)`.
+weights trained here load into `timm.create_model("vit_base_patch16_224", patch_size=14, class_token=False, ...)`.
 """
 
 import dataclasses

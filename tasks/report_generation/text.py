@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|_+")
-PUNCTUATION = frozenset(["''", "'", "``", "`", "-lrb-", "-rrb-", "-lcb-", "-rcb-", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
 
 
 def normalise(text: str) -> str:
@@ -46,8 +45,8 @@ def tokenize(texts: list[str], tokenizer: str) -> list[str]:
         handle.flush()
         command = ["java", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase", handle.name]
         output = subprocess.run(command, capture_output=True, check=True, text=True).stdout
-    lines = output.split("\n")[: len(texts)]
-    return [" ".join(word for word in line.rstrip().split(" ") if word not in PUNCTUATION) for line in lines]
+    lines = output.split("\n")[: len(texts)]  # the package's own list: it drops commas, and keeps -lrb- for "("
+    return [" ".join(word for word in line.rstrip().split(" ") if word not in ptbtokenizer.PUNCTUATIONS) for line in lines]
 
 
 def statistics(references: list[str], hypotheses: list[str], tokenizer: str) -> dict[str, np.ndarray]:

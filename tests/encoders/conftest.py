@@ -1,0 +1,72 @@
+"""Encoders under test: each is built once, with random weights, and shared by the tests of this folder."""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from radbench.check import Subject
+from radbench.encoder import find, names
+from radbench.weights import resolve
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """The suite shares its machine; results do not depend on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(int(os.environ.get("RADBENCH_THREADS", "1")))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def subject_of() -> Callable[[str], Subject]:
+    """The subject of an id, with random weights whatever lies in the cache."""
+    return functools.cache(lambda name: Subject(name, find(name)))
+
+
+@pytest.fixture(scope="session")
+def radiographs() -> list[np.ndarray]:
+    """Three frames in [0, 1]: real ones from the folder $RADBENCH_REAL_IMAGES, else phantoms of three shapes."""
+    folder = os.environ.get("RADBENCH_REAL_IMAGES")
+    if folder:
+        from radbench.image import SUFFIXES, decode, to_unit
+
+        paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES)
+        return [to_unit(decode(paths[place]).pixels) for place in (0, len(paths) // 2, len(paths) - 1)]
+    from radbench.datasets.phantom import draw_patient, image_facts, render
+
+    frames = []
+    for number, size in enumerate((700, 900, 620)):
+        _, facts = next(image_facts(draw_patient(number, 0, {"A": 1.0})))
+        frames.append(np.asarray(render(facts, size, masks=False)[0], dtype=np.float32))
+    frames[2] = frames[2][:, 40:-40].copy()  # narrower than the others
+    return [np.round(frame * 255).astype(np.float32) / np.float32(255) for frame in frames]  # as an 8-bit file holds it
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Callable[[str, str, Callable[[Path], object]], Path]:
+    """Put a repository into an empty hub cache in the layout of huggingface_hub, and resolve it as a run would.
+
+    `write(folder)` makes the files; they become blobs, with links to them in the snapshot of the revision.
+    """
+    cache = tmp_path / "hub"
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+
+    def put(repository: str, revision: str, write: Callable[[Path], object]) -> Path:
+        base, commit = cache / f"models--{repository.replace('/', '--')}", "0123456789abcdef" * 2 + "01234567"
+        for folder in (base / "blobs", base / "refs", base / "snapshots" / commit, tmp_path / "files"):
+            folder.mkdir(parents=True)
+        write(tmp_path / "files")
+        for number, file in enumerate(sorted((tmp_path / "files").iterdir())):
+            file.rename(base / "blobs" / f"{number:064x}")
+            (base / "snapshots" / commit / file.name).symlink_to(Path("../../blobs") / f"{number:064x}")
+        (base / "refs" / revision).write_text(commit)
+        name = next(name for name in names() if find(name).card.weights == f"hf:{repository}")
+        return resolve(name, find(name).card)
+
+    return put

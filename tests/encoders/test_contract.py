@@ -1,0 +1,174 @@
+"""Every encoder in encoders/ keeps the contract, with random weights and without a network."""
+
+import dataclasses
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from radbench import check
+from radbench.encoder import Features, find, names
+
+GIANT = {name for name in names() if (find(name).card.params or 0) > 5e8}
+
+
+def ids() -> list:
+    return [pytest.param(name, marks=pytest.mark.slow) if name in GIANT else name for name in names()]
+
+
+@pytest.fixture(scope="module")
+def subject(request, subject_of) -> check.Subject:
+    """A giant is built at the side of 8 patches: all its parameters, a twentieth of the arithmetic."""
+    if request.param not in GIANT:
+        return subject_of(request.param)
+    full = find(request.param)
+    small = type("Small", (full,), {"card": dataclasses.replace(full.card, image_size=8 * full.card.patch, params=None)})
+    small.__module__ = full.__module__
+    return check.Subject(request.param, small)
+
+
+@pytest.mark.parametrize("one", check.CHECKS, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("subject", ids(), indirect=True, scope="module")
+def test_encoder_keeps_the_contract(subject, one):
+    """Each encoder passes each check of radbench.check."""
+    try:
+        one(subject)
+    except check.NotApplicableError as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.mark.parametrize("one", check.CHECKS, ids=lambda one: one.__name__)
+def test_template_keeps_the_contract(template, one):
+    """encoders/_template.py passes the checks as it stands, so whoever fills it in starts from something that works."""
+    try:
+        one(template)
+    except check.NotApplicableError as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.mark.parametrize("name", sorted(GIANT))
+def test_giant_has_the_cards_parameters(name, monkeypatch):
+    """The parameter count of a giant is the card's at its native side; counted without allocating it."""
+    encoder = find(name)(Path("weights that are not read"))  # with weights the wrapper builds on the meta device
+    monkeypatch.setattr(sys.modules[type(encoder).__module__], "load_strict", lambda *args, **options: None)
+    encoder.load("meta")
+    subject = check.Subject(name, type(encoder))
+    subject.encoder = encoder
+    check.parameters_are_counted(subject)
+
+
+def test_template_is_no_encoder():
+    """A file that begins with an underscore is not listed."""
+    assert "_template" not in names()
+
+
+def test_readme_is_fresh():
+    """The table of encoders/README.md is the one that the cards give."""
+    check.readme(write=False)
+
+
+@pytest.fixture(scope="module")
+def template() -> check.Subject:
+    return check.Subject("_template", importlib.import_module("encoders._template").Template)
+
+
+# ---------------------------------------------------------------- the checks catch what they are for
+
+
+def broken(template: check.Subject, **methods) -> check.Subject:
+    """The template with some methods replaced; it borrows the built network."""
+    encoder_class = type("Broken", (template.encoder_class,), methods)
+    encoder = encoder_class(None)
+    if "load" in methods:
+        encoder.load("cpu")
+    else:
+        encoder.vit = template.encoder.vit
+    subject = check.Subject("broken", encoder_class)
+    subject.encoder = encoder
+    return subject
+
+
+def flipped(self, images):
+    image, patches = self.__class__.__mro__[1].encode(self, images)
+    return Features(image, patches.flip(1))
+
+
+def transposed_levels(self, images):
+    return [level.transpose(2, 3) for level in self.__class__.__mro__[1].encode_levels(self, images)]
+
+
+def shifted(self, images):
+    tokens = self.vit.forward_features(images)
+    return Features(tokens[:, 0], tokens[:, :-1].unflatten(1, (14, 14)))  # keeps the CLS token, loses the last patch
+
+
+def centred_on_the_batch(self, images):
+    image, patches = self.__class__.__mro__[1].encode(self, images)
+    return Features(image - image.mean(0), patches)
+
+
+def dropping_out(self, images):
+    import torch
+
+    image, patches = self.__class__.__mro__[1].encode(self, images)
+    return Features(torch.nn.functional.dropout(image), patches)
+
+
+def training(self, device):
+    import timm
+
+    self.vit = timm.create_model("vit_tiny_patch16_224", num_classes=0)
+
+
+def unnormalised(self, image):
+    from radbench.image import resize
+
+    return resize(image, 224, 224)[None].repeat(3, axis=0)
+
+
+def uncropped(self, image):
+    from radbench.image import normalise, resize_shortest
+
+    return normalise(resize_shortest(image, 224), 0.5, 0.5)
+
+
+BREAKS = [
+    (check.grid_is_upright, {"encode": flipped}), (check.grid_is_upright, {"encode": shifted}),
+    (check.grid_is_upright, {"encode_levels": transposed_levels}), (check.rows_are_independent, {"encode": centred_on_the_batch}),
+    (check.encoding_is_deterministic, {"encode": dropping_out}), (check.loads_ready, {"load": training}),
+    (check.preprocess_keeps_its_contract, {"preprocess": unnormalised}),
+    (check.preprocess_keeps_its_contract, {"preprocess": uncropped}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("one, methods", BREAKS, ids=lambda value: getattr(value, "__name__", None) or next(iter(value.values())).__name__)
+def test_check_catches(template, one, methods):
+    """A wrapper broken in one known way is turned down by the check that is there for it."""
+    with pytest.raises(check.ContractError, match="encoders/broken.py"):
+        one(broken(template, **methods))
+
+
+def test_check_catches_a_wrong_card(template):
+    """A parameter count, a width or a patch that the network does not have is turned down."""
+    for change, one in (({"params": 6_000_000}, check.parameters_are_counted), ({"dim": 384}, check.features_have_the_cards_shapes),
+                        ({"patch": 14}, check.features_have_the_cards_shapes), ({"licence": ""}, check.card_is_complete),
+                        ({"levels": (5, 2, 8, 11)}, check.card_is_complete)):  # fmt: skip
+        subject = broken(template)
+        subject.card = dataclasses.replace(template.card, **change)
+        with pytest.raises(check.ContractError):
+            one(subject)
+
+
+def test_check_catches_a_dead_option(template):
+    """An option that the card declares and the code does not read is turned down."""
+    with pytest.raises(check.ContractError, match="does not reach"):
+        check.options_reach_the_features(broken(template, options={"image_size": 224}))
+
+
+def test_verdict_lines_name_the_failure(template, monkeypatch, capsys):
+    """`python -m radbench.check <id>` prints FAIL with the reason and says so by its return value."""
+    monkeypatch.setattr(check, "find", lambda name: type("Broken", (template.encoder_class,), {"preprocess": unnormalised}))
+    assert check.check("broken") is False
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("  FAIL")] and "preprocess keeps its contract" in " ".join(lines)

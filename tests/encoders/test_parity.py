@@ -1,0 +1,220 @@
+"""The wrappers against somebody else's code: the same random weights, or the same picture, must give the same numbers."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from encoders.rad_dino import RadDino
+from radbench.encoder import find
+
+CLOSE = {"rtol": 0, "atol": 1e-4}  # float32 sums in another order, features of order 1
+
+
+def filled(build, state: dict) -> torch.nn.Module:
+    """A network built without memory of its own, strictly filled with tensors that it shares with the other one."""
+    with torch.device("meta"):
+        module = build()
+    module.load_state_dict(state, strict=True, assign=True)
+    return module.eval()
+
+
+# ---------------------------------------------------------------- networks
+
+
+@torch.inference_mode()
+def test_rad_dino_equals_timm(subject_of):
+    """RAD-DINO's image, patch and tap features are those of timm's ViT-B/14 with the same weights at 518 pixels."""
+    import timm
+
+    subject = subject_of("rad_dino")
+    state = timm_from_dinov2(subject.encoder.vit.state_dict())
+    vit = filled(lambda: timm.create_model("vit_base_patch14_dinov2", img_size=518, num_classes=0), state)
+    tokens, taps = vit.forward_intermediates(subject.image, indices=[2, 5, 8, 11], norm=False, output_fmt="NCHW")
+    torch.testing.assert_close(subject.single.image, tokens[:, 0], **CLOSE)
+    torch.testing.assert_close(subject.single.patches, tokens[:, 1:].unflatten(1, (37, 37)), **CLOSE)
+    for ours, theirs in zip(subject.levels, taps, strict=True):
+        torch.testing.assert_close(ours[:1], theirs, **CLOSE)
+
+
+def timm_from_dinov2(state: dict) -> dict:
+    """transformers' names of a DINOv2 to timm's; query, key and value become one matrix."""
+    out = {"cls_token": state["embeddings.cls_token"], "pos_embed": state["embeddings.position_embeddings"]}
+    for part in ("weight", "bias"):
+        out[f"patch_embed.proj.{part}"] = state[f"embeddings.patch_embeddings.projection.{part}"]
+        out[f"norm.{part}"] = state[f"layernorm.{part}"]
+        for number in range(12):
+            theirs, ours = f"encoder.layer.{number}", f"blocks.{number}"
+            qkv = [state[f"{theirs}.attention.attention.{name}.{part}"] for name in ("query", "key", "value")]
+            out[f"{ours}.attn.qkv.{part}"] = torch.cat(qkv)
+            out[f"{ours}.attn.proj.{part}"] = state[f"{theirs}.attention.output.dense.{part}"]
+            for name in ("norm1", "norm2", "mlp.fc1", "mlp.fc2"):
+                out[f"{ours}.{name}.{part}"] = state[f"{theirs}.{name}.{part}"]
+    for number in range(12):
+        out[f"blocks.{number}.ls1.gamma"] = state[f"encoder.layer.{number}.layer_scale1.lambda1"]
+        out[f"blocks.{number}.ls2.gamma"] = state[f"encoder.layer.{number}.layer_scale2.lambda1"]
+    return out
+
+
+@torch.inference_mode()
+def test_clip_equals_transformers(subject_of):
+    """CLIP's image, patch and tap features are those of transformers' CLIPVisionModel with the same weights (QuickGELU)."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    subject = subject_of("clip_vitl14_224")
+    config = CLIPVisionConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, patch_size=14,
+                              hidden_act="quick_gelu")  # fmt: skip
+    with torch.device("meta"):
+        vit = CLIPVisionModel(config)
+    prefix = "vision_model." if "vision_model.post_layernorm.weight" in vit.state_dict() else ""
+    state = {prefix + name: value for name, value in transformers_from_clip(subject.encoder.vit.state_dict()).items()}
+    vit.load_state_dict(state, strict=True, assign=True)
+    embeddings = vit.vision_model.embeddings if prefix else vit.embeddings
+    embeddings.position_ids = torch.arange(257)[None]  # a buffer that is in no state dict
+    out = vit.eval()(subject.image, output_hidden_states=True)
+    norm = vit.vision_model.post_layernorm if prefix else vit.post_layernorm
+    torch.testing.assert_close(subject.single.image, out.pooler_output, **CLOSE)
+    torch.testing.assert_close(subject.single.patches.flatten(1, 2), norm(out.last_hidden_state[:, 1:]), **CLOSE)
+    for ours, block in zip(subject.levels, (5, 11, 17, 23), strict=True):
+        torch.testing.assert_close(ours[:1].flatten(2).transpose(1, 2), out.hidden_states[block + 1][:, 1:], **CLOSE)
+
+
+def transformers_from_clip(state: dict) -> dict:
+    """open_clip's names of an image tower to transformers'; the joint matrix is cut into query, key and value."""
+    out = {"embeddings.class_embedding": state["class_embedding"],
+           "embeddings.position_embedding.weight": state["positional_embedding"],
+           "embeddings.patch_embedding.weight": state["conv1.weight"]}  # fmt: skip
+    for part in ("weight", "bias"):
+        out[f"pre_layrnorm.{part}"], out[f"post_layernorm.{part}"] = state[f"ln_pre.{part}"], state[f"ln_post.{part}"]
+        for number in range(24):
+            theirs, ours = f"encoder.layers.{number}", f"transformer.resblocks.{number}"
+            joint = state[f"{ours}.attn.in_proj_{part}"].chunk(3)
+            for name, value in zip(("q_proj", "k_proj", "v_proj"), joint, strict=True):
+                out[f"{theirs}.self_attn.{name}.{part}"] = value
+            out[f"{theirs}.self_attn.out_proj.{part}"] = state[f"{ours}.attn.out_proj.{part}"]
+            for name, other in (("layer_norm1", "ln_1"), ("layer_norm2", "ln_2"), ("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj")):
+                out[f"{theirs}.{name}.{part}"] = state[f"{ours}.{other}.{part}"]
+    return out
+
+
+@torch.inference_mode()
+def test_radjepa_trunk_equals_timm():
+    """The trunk that is pretrained here is timm's ViT without a class token: same keys at full size, same numbers."""
+    import timm
+
+    from radbench.jepa.vit import ViTShape, build_vit, encode_taps, encode_tokens
+
+    plain = {"class_token": False, "global_pool": "avg", "num_classes": 0, "init_values": None, "fc_norm": False}
+    with torch.device("meta"):
+        theirs = timm.create_model("vit_base_patch14_dinov2", img_size=224, **plain)
+        shapes = {name: tuple(value.shape) for name, value in theirs.state_dict().items()}
+    shape = ViTShape(image_size=112, width=192, depth=4, heads=3)
+    vit = build_vit(shape, seed=0).eval()
+    small = {"img_size": 112, "embed_dim": 192, "depth": 4, "num_heads": 3}
+    other = filled(lambda: timm.create_model("vit_base_patch14_dinov2", **small, **plain), vit.state_dict())
+    assert {name.replace("blocks.3", "blocks.11") for name in vit.state_dict()} <= set(shapes)
+    images = torch.randn(2, 3, 112, 112, generator=torch.Generator().manual_seed(1))
+    tokens = encode_tokens(vit, images)
+    torch.testing.assert_close(tokens, other.forward_features(images), **CLOSE)
+    torch.testing.assert_close(tokens.mean(1), other(images), **CLOSE)
+    taps = other.forward_intermediates(images, indices=[0, 1, 2, 3], norm=False, intermediates_only=True)
+    for ours, theirs in zip(encode_taps(vit, images, (0, 1, 2, 3), 8), taps, strict=True):
+        torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
+@pytest.fixture(scope="module")
+def hi_ml_model():
+    """The image model of hi-ml-multimodal as its own code builds it, with batch statistics as training would leave them."""
+    pytest.importorskip("health_multimodal")
+    from health_multimodal.image.model.model import ImageModel
+    from health_multimodal.image.model.types import ImageEncoderType
+
+    torch.manual_seed(0)
+    model = ImageModel(img_encoder_type=ImageEncoderType.RESNET50_MULTI_IMAGE, joint_feature_size=128).eval()
+    for part in model.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.running_mean.normal_(0, 0.1)
+            part.running_var.uniform_(0.8, 1.2)
+            part.weight.data.uniform_(0.5, 1.0)
+    return model
+
+
+@torch.inference_mode()
+def test_biovil_t_equals_hi_ml(hi_ml_model, hub, subject_of):
+    """A checkpoint that hi-ml writes is loaded through the hub cache, and layer1 to layer4 are those of hi-ml's own code."""
+    path = hub("microsoft/BiomedVLP-BioViL-T", "v1.0", lambda folder: torch.save(
+        hi_ml_model.state_dict(), folder / "biovil_t_image_model_proj_size_128.pt"))  # fmt: skip
+    encoder = find("biovil_t")(path)
+    encoder.load("cpu")
+    image = subject_of("biovil_t").image
+    _, *layers = hi_ml_model.encoder.encoder(image, return_intermediate_layers=True)
+    features, levels = encoder.encode(image), encoder.encode_levels(image)
+    torch.testing.assert_close(features.image, layers[3].mean((2, 3)), **CLOSE)
+    torch.testing.assert_close(features.patches.permute(0, 3, 1, 2), layers[3], **CLOSE)
+    torch.testing.assert_close(levels[0], torch.nn.functional.avg_pool2d(layers[0], 4), **CLOSE)
+    torch.testing.assert_close(levels[1], torch.nn.functional.avg_pool2d(layers[1], 2), **CLOSE)
+    torch.testing.assert_close(levels[2], layers[2], **CLOSE)
+    torch.testing.assert_close(torch.nn.functional.max_pool2d(levels[3], 2), layers[3], **CLOSE)
+
+
+# ---------------------------------------------------------------- preprocessing
+
+
+def eight_bit(frame: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.round(frame * 255).astype(np.uint8))
+
+
+def rad_dino_processor(frame):
+    from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
+
+    processor = BitImageProcessorPil(size={"shortest_edge": 518}, crop_size={"height": 518, "width": 518}, resample=3,
+                                     image_mean=[0.5307] * 3, image_std=[0.2583] * 3, do_convert_rgb=True)  # fmt: skip
+    return np.asarray(processor(eight_bit(frame), return_tensors="np")["pixel_values"][0])
+
+
+def timm_transform(frame):
+    from timm.data import create_transform
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg("vit_giant_patch14_dinov2.lvd142m")
+    transform = create_transform(input_size=config.input_size, interpolation=config.interpolation, mean=config.mean, std=config.std,
+                                 crop_pct=config.crop_pct, crop_mode=config.crop_mode)  # fmt: skip
+    return transform(eight_bit(frame).convert("RGB")).numpy()
+
+
+def open_clip_transform(frame):
+    from open_clip import get_pretrained_cfg, image_transform
+
+    config = get_pretrained_cfg("ViT-L-14-quickgelu", "openai")
+    return image_transform(224, is_train=False, mean=config["mean"], std=config["std"])(eight_bit(frame)).numpy()
+
+
+def hi_ml_transform(frame):
+    pytest.importorskip("health_multimodal")
+    from health_multimodal.image.data.io import remap_to_uint8
+    from health_multimodal.image.data.transforms import create_chest_xray_transform_for_inference
+
+    transform = create_chest_xray_transform_for_inference(resize=512, center_crop_size=448)
+    return transform(Image.fromarray(remap_to_uint8(frame)).convert("L")).numpy()
+
+
+@pytest.mark.parametrize("name, theirs", [("rad_dino", rad_dino_processor), ("dinov2_vitg14", timm_transform),
+                                          ("clip_vitl14_224", open_clip_transform), ("biovil_t", hi_ml_transform)])  # fmt: skip
+def test_preprocess_equals_the_library(name, theirs, radiographs):
+    """Each preprocess is the library's own evaluation transform, to the rounding of 8-bit steps that ours does not do.
+
+    The libraries round to grey levels after each pass of the resize, and hi-ml also truncates: at most two grey levels
+    at any pixel and half a level on average.
+    """
+    encoder = find(name)(None)  # preprocessing needs no network
+    std = np.broadcast_to(1.0 if encoder.card.std is None else encoder.card.std, 3)[:, None, None]
+    for frame in radiographs:
+        ours, other = encoder.preprocess(frame), theirs(frame)
+        assert ours.shape == other.shape
+        levels = np.abs(ours - other) * std * 255
+        assert levels.max() <= 2.0 and levels.mean() <= 0.6, f"{levels.max():.2f} at most, {levels.mean():.2f} on average"
+
+
+def test_options_of_rad_dino_change_the_input():
+    """RAD-DINO at 224 pixels, as some published code ran it, is an option of the configuration."""
+    assert RadDino(None, {"image_size": 224}).preprocess(np.zeros((300, 200), np.float32)).shape == (3, 224, 224)

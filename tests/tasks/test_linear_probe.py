@@ -1,0 +1,100 @@
+"""Probes trained together are the probes trained one by one."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from tasks.linear_probe import Protocol, mean_average_precision, train
+
+QUICK = Protocol(lrs=(1e-3, 1e-2), epochs=6, batch=32)
+
+
+def toy(count=300, width=10, seed=0):
+    random = np.random.default_rng(seed)
+    features = random.normal(size=(count, width)).astype(np.float32)
+    logits = features @ random.normal(size=(width, 3)) - 1
+    targets = (random.random((count, 3)) < 1 / (1 + np.exp(-logits))).astype(np.float32)
+    return torch.from_numpy(features), torch.from_numpy(targets), torch.from_numpy(np.arange(count) % 5)
+
+
+def one_probe(features, targets, fold, replicate, label, lr, protocol, epochs):
+    """The plain loop: one head, one fold, one learning rate, torch's AdamW, the same batches."""
+    inputs = (features - features.mean(0)) / features.std(0)
+    head = torch.nn.Linear(features.shape[1], 1, dtype=features.dtype)
+    torch.nn.init.zeros_(head.weight), torch.nn.init.zeros_(head.bias)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=protocol.weight_decay)
+    generator = torch.Generator().manual_seed(protocol.seed)
+    steps = math.ceil(len(features) / protocol.batch)
+    for epoch in range(epochs):
+        order = torch.randperm(len(features), generator=generator)
+        for number in range(steps):
+            optimiser.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * (epoch * steps + number) / (protocol.epochs * steps)))
+            rows = order[number * protocol.batch : (number + 1) * protocol.batch]
+            rows = rows[(fold[rows] != replicate) & ((targets[rows, label] == 0) | (targets[rows, label] == 1))]
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(head(inputs[rows])[:, 0], targets[rows, label])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    return head
+
+
+def test_trained_together_equals_trained_alone():
+    """Each chosen head equals the plain loop's head of that fold, class, learning rate and epoch, blanks included."""
+    features, targets, fold = toy()
+    features, targets = features.double(), targets.double()
+    targets[::7, 1] = float("nan")
+    targets[::11, 2] = -1
+    probes = train(features, targets, fold, QUICK)
+    for replicate in (0, 3):
+        chosen = probes.chosen[replicate]
+        for label in range(3):
+            head = one_probe(features, targets, fold, replicate, label, chosen["lr"], QUICK, chosen["epoch"])
+            torch.testing.assert_close(probes.weight[replicate, :, label], head.weight[0].detach(), atol=1e-9, rtol=1e-6)
+            torch.testing.assert_close(probes.bias[replicate, label], head.bias[0].detach(), atol=1e-9, rtol=1e-6)
+
+
+def test_average_precision_is_scikit_learns():
+    """The selection metric equals scikit-learn's average precision, with ties, constants and blanks."""
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        target = (random.random(60) < 0.2).astype(float)
+        target[0] = 1
+        score = np.round(random.random(60), random.integers(0, 3))
+        target_with_blank = np.append(target, [np.nan, -1.0])
+        wanted = average_precision_score(target, score)
+        assert mean_average_precision(target_with_blank[:, None], np.append(score, [9.0, 9.0])[:, None]) == pytest.approx(wanted, abs=1e-12)
+    assert mean_average_precision(np.zeros((5, 1)), np.ones((5, 1))) == 0.0
+
+
+def test_long_training_reaches_logistic_regression():
+    """With enough epochs the probe ranks as scikit-learn's unpenalised logistic regression (AUROC within 0.01)."""
+    features, targets, fold = toy(1500, 6)
+    probes = train(features[:1000], targets[:1000], fold[:1000], Protocol(epochs=60))
+    scores = probes.scores(features[1000:]).mean(0).numpy()
+    for label in range(3):
+        oracle = LogisticRegression(C=1e6).fit(features[:1000], targets[:1000, label]).predict_proba(features[1000:])[:, 1]
+        assert roc_auc_score(targets[1000:, label], scores[:, label]) == pytest.approx(roc_auc_score(targets[1000:, label], oracle), abs=0.01)
+
+
+def test_shuffled_labels_give_chance():
+    """With labels shuffled, test AUROC is within sampling error of one half: nothing leaks from the held-out part."""
+    features, targets, fold = toy(1200, 20)
+    shuffled = targets[torch.randperm(len(targets), generator=torch.Generator().manual_seed(0))]
+    probes = train(features[:800], shuffled[:800], fold[:800], QUICK)
+    scores = probes.scores(features[800:]).mean(0).numpy()
+    values = [roc_auc_score(shuffled[800:, label], scores[:, label]) for label in range(3)]
+    assert np.mean(values) == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_held_out_fold_is_not_learned_from():
+    """Changing the labels of fold 2 does not move replicate 2's weights at a given epoch and learning rate."""
+    features, targets, fold = toy()
+    protocol = Protocol(lrs=(1e-2,), epochs=1, batch=64)
+    changed = targets.clone()
+    changed[fold == 2] = 1 - changed[fold == 2]
+    one, two = train(features, targets, fold, protocol), train(features, changed, fold, protocol)
+    assert torch.equal(one.weight[2], two.weight[2]) and not torch.equal(one.weight[1], two.weight[1])

@@ -1,0 +1,121 @@
+"""The decoder is mmsegmentation's, the geometry is lossless, and Dice is what it says."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+
+from radbench import artifact
+from radbench.store import Index
+from tasks.segmentation import Protocol, UPerNet, _on_grid, _targets, pad_square, segment
+
+SMALL = Protocol(channels=16, dropout=0.0)
+MAPS = [torch.randn(3, 24, 8, 8, generator=torch.Generator().manual_seed(k)) for k in range(4)]
+
+
+def mmseg_decoder(width: int, channels: int, outputs: int):
+    """mmsegmentation's neck and head; mmcv's compiled operators are not needed by either."""
+
+    class Extension(types.ModuleType):
+        def __getattr__(self, name):
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return lambda *a, **k: pytest.fail(f"compiled operator {name} was called")
+
+    sys.modules.setdefault("mmcv._ext", Extension("mmcv._ext"))
+    heads, necks = pytest.importorskip("mmseg.models.decode_heads"), pytest.importorskip("mmseg.models.necks")
+    norm = {"type": "BN"}
+    neck = necks.Feature2Pyramid(embed_dim=width, rescales=[4, 2, 1, 0.5], norm_cfg=norm)
+    head = heads.UPerHead(in_channels=[width] * 4, in_index=[0, 1, 2, 3], pool_scales=(1, 2, 3, 6), channels=channels,
+                          dropout_ratio=0.0, num_classes=outputs, norm_cfg=norm, align_corners=False)  # fmt: skip
+    return neck, head
+
+
+def copy_weights(ours: UPerNet, neck, head) -> None:
+    names = {"pyramid.up4.": "upsample_4x.", "pyramid.up2.": "upsample_2x.0."}
+    state = ours.state_dict()
+    neck.load_state_dict({new + key[len(old) :]: value for key, value in state.items() for old, new in names.items() if key.startswith(old)})
+    renamed = {key.removeprefix("head.").replace("classifier.1.", "conv_seg.").replace(".batch_norm.", ".bn."): value
+               for key, value in state.items() if key.startswith("head.")}  # fmt: skip
+    head.load_state_dict(renamed)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_decoder_is_mmsegmentations(training):
+    """With the same weights our decoder and mmsegmentation's give the same logits and gradients, bit for bit."""
+    torch.manual_seed(0)
+    ours = UPerNet([24] * 4, 5, SMALL)
+    neck, head = mmseg_decoder(24, 16, 5)
+    copy_weights(ours, neck, head)
+    for module in (ours, neck, head):
+        module.train(training)
+    one, two = ours(MAPS), head(neck(tuple(MAPS)))
+    assert torch.equal(one, two)
+    one.square().mean().backward(), two.square().mean().backward()
+    assert torch.equal(ours.pyramid.up4[0].weight.grad, neck.upsample_4x[0].weight.grad)
+    assert torch.equal(ours.head.classifier[1].weight.grad, head.conv_seg.weight.grad)
+
+
+@pytest.mark.parametrize(("outputs", "count"), [(1, 39_338_241), (2, 39_338_754), (20, 39_347_988)])
+def test_full_decoder_has_the_papers_size(outputs, count):
+    """512 channels on 4 x 768 have 39.3 M parameters: 39,337,728 and 513 per output channel."""
+    with torch.device("meta"):
+        decoder = UPerNet([768] * 4, outputs, Protocol())
+    assert sum(value.numel() for value in decoder.parameters()) == count
+
+
+@pytest.mark.parametrize("shape", [(50, 40), (40, 51), (33, 33)])
+def test_padding_and_cropping_back_is_lossless(shape):
+    """A mask that is padded to a square and predicted perfectly comes back on its own grid unchanged."""
+    mask = np.random.default_rng(0).random(shape) > 0.5
+    logits = torch.from_numpy(pad_square(mask).astype(np.float32))[None] * 2 - 1
+    np.testing.assert_array_equal(_on_grid(logits, shape, 1.0)[0], mask)
+
+
+def test_outside_the_field_of_view_is_background():
+    """An encoder that sees 448 of 512 pixels predicts nothing in the margin, and its window is centred."""
+    predicted = _on_grid(torch.ones(1, 8, 8), (64, 64), 448 / 512)[0]
+    assert predicted.sum() == 56 * 56 and predicted[4:60, 4:60].all()
+
+
+def test_training_targets_are_the_masks(phantom_results):
+    """At the mask's own size the training target is the padded mask, structure by structure."""
+    index = Index(phantom_results / "index" / "phantom")
+    names = ["lung_left", "lung_right", "rib_left_05"]
+    side = max(index.mask(0).shape)
+    targets = _targets(index, np.array([0]), names, 1.0, side)[0].numpy()
+    for number, name in enumerate(names):
+        wanted = (pad_square(index.mask(0)) >> np.uint32(index.structures.index(name))) & 1
+        np.testing.assert_array_equal(targets[number], wanted)
+
+
+def test_left_lung_is_learned_apart_from_the_right(phantom_results):
+    """On raw pixels a small decoder finds the lungs (Dice above 0.5), and its areas give its Dice."""
+    import pandas as pd
+
+    spec = {"structures": {"lungs": ["lung_left", "lung_right"]}, "protocol": {"channels": 16, "epochs": 25, "batch": 8, "label_size": 64}}
+    meta = segment("phantom", "raw_pixels", spec, phantom_results)
+    table = pd.read_parquet(meta.file("predictions.parquet"))
+    assert table["dice"].mean() > 0.5
+    np.testing.assert_allclose(table["dice"], 2 * table["intersection"] / (table["pred_area"] + table["ref_area"]))
+    assert set(table["structure"]) == {"lung_left", "lung_right"} and meta.facts["reduced"]
+
+
+def test_a_data_set_without_masks_is_a_gap(phantom_folder, tmp_path):
+    """Without masks the task is absent with a reason, and its prediction file is empty but well formed."""
+    import shutil
+
+    import pandas as pd
+
+    from radbench.index import Spec, build_index
+
+    folder = shutil.copytree(phantom_folder, tmp_path / "folder")
+    (folder / "structures.csv").unlink()
+    build_index("d", Spec(reader="folder", root=str(folder)), tmp_path / "results")
+    meta = segment("d", "raw_pixels", {"structures": {"lungs": ["lung_left"]}}, tmp_path / "results")
+    assert meta.absent and meta.fields["reason"] == "the data set has no masks"
+    table = pd.read_parquet(tmp_path / "results" / "segmentation" / "d" / "raw_pixels" / "predictions.parquet")
+    assert len(table) == 0 and "dice" in table
+    assert artifact.read(tmp_path / "results" / "segmentation" / "d" / "raw_pixels").absent
