@@ -5,7 +5,7 @@ from pathlib import Path
 
 from radbench.encoder import Card, Encoder, Features
 from radbench.errors import WeightsError
-from radbench.image import normalise, resize_crop
+from radbench.image import normalise, resize_shortest
 
 
 class RadDino(Encoder):
@@ -29,8 +29,10 @@ class RadDino(Encoder):
         self.vit.float().eval().to(device)
 
     def preprocess(self, image):
-        small = resize_crop(image, self.options["image_size"], self.card.interpolation)
-        return normalise(small.clip(0, 1), self.card.mean, self.card.std)  # bicubic overshoots; 8-bit pictures cannot
+        size = self.options["image_size"]
+        small = resize_shortest(image, size, self.card.interpolation).clip(0, 1)  # bicubic overshoots; 8-bit pictures cannot
+        top, left = ((side - size) // 2 for side in small.shape)  # transformers rounds an odd margin down, torchvision does not
+        return normalise(small[top : top + size, left : left + size], self.card.mean, self.card.std)
 
     def encode(self, images):
         tokens = self.vit(images).last_hidden_state
@@ -53,7 +55,7 @@ class RadDino(Encoder):
         try:
             config = Dinov2Config.from_pretrained(file.parent)
         except (OSError, ValueError) as error:
-            raise WeightsError(file, "cannot be read", got=str(error).splitlines()[0], fix=self.card.how_to_get) from None
+            raise WeightsError(file, "cannot be read", got=f"{error}".split("\n")[0], fix=self.card.how_to_get) from None
         found, wanted = (config.hidden_size, config.patch_size, config.image_size), (768, 14, 518)
         if found != wanted:
             what = "is of another network (width, patch, input)"
@@ -81,8 +83,9 @@ def load_strict(module, path: Path, name: str, *, select: Callable[[dict], dict]
         found = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
         found = select(found)
     except (OSError, RuntimeError, EOFError, KeyError, AttributeError, SafetensorError, pickle.UnpicklingError) as error:
-        raise WeightsError(file, "cannot be read as a state dict", got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-                           expected="a complete file of tensors", fix=fix) from None  # fmt: skip
+        got = f"{type(error).__name__} {error}".splitlines()[0]
+        what, expected = "cannot be read as a state dict", "a complete file of tensors"
+        raise WeightsError(file, what, got=got, expected=expected, fix=fix) from None
     wanted = module.state_dict()
     wrong = [f"missing {key}" for key in wanted if key not in found] + [f"unexpected {key}" for key in found if key not in wanted]
     wrong += [f"{key} is {tuple(found[key].shape)} and not {tuple(wanted[key].shape)}" for key in wanted

@@ -2,8 +2,6 @@
 
 from radbench.encoder import Card, Encoder, Features
 from radbench.image import normalise, resize
-from radbench.jepa.vit import encode_taps, encode_tokens, four_taps
-from radbench.jepa.weights import load_run
 
 
 class RadJepa(Encoder):
@@ -16,17 +14,16 @@ class RadJepa(Encoder):
     options = {"weights_of": "encoder"}  # the EMA target encoder; "context" takes the trained one (docs/decisions/0005)
 
     def load(self, device):
-        self.vit, self.run = load_run(self.weights, self.options["weights_of"], device)
+        from radbench.jepa.weights import load_run
+
+        self.trunk = load_run(self.weights, self.options["weights_of"], device)
 
     def preprocess(self, image):
-        size = self.run["image_size"]
-        return normalise(resize(image, size, size), self.run["mean"], self.run["std"])
+        return normalise(resize(image, self.trunk.size, self.trunk.size), self.trunk.mean, self.trunk.std)
 
     def encode(self, images):
-        grid = self.run["image_size"] // self.run["patch"]
-        tokens = encode_tokens(self.vit, images)
-        return Features(image=tokens.mean(dim=1), patches=tokens.unflatten(1, (grid, grid)))
+        patches = self.trunk(images)
+        return Features(image=patches.mean(dim=(1, 2)), patches=patches)
 
     def encode_levels(self, images):
-        grid = self.run["image_size"] // self.run["patch"]
-        return encode_taps(self.vit, images, four_taps(self.run["depth"]), grid)
+        return self.trunk.taps(images)

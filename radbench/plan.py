@@ -189,4 +189,4 @@ def _python(module: str, **arguments: Any) -> str:
 def _gap(name: str, kind: str, reason: str, encoder_name: str | None = None, task: str | None = None, publish: list[str] | None = None) -> str:
     words = ["python -m radbench.gap", f"--folder results/{name}", f"--kind {kind}", f"--reason {shlex.quote(reason)}"]
     words += [f"--encoder {encoder_name}"] * bool(encoder_name) + [f"--task {task}"] * bool(task)
-    return " ".join(words + [f"--publish {' '.join(publish)}"] * bool(publish))
+    return " ".join(words + (["--publish", *publish] if publish else []))

@@ -66,7 +66,8 @@ def join(*children: Any) -> Html:
         elif isinstance(child, (list, tuple)):
             parts.append(join(*child))
         elif child is not None:
-            parts.append(escape(without_machine_paths(str(child)), quote=False))
+            text = escape(without_machine_paths(str(child)), quote=False)
+            parts.append(re.sub(r"(?<=\d) (?=%|±|points?\b)", "\u00a0", text))
     return Html("".join(parts))
 
 
@@ -100,16 +101,20 @@ def table(
         ids: anchor of each row.
         row_class: function of a row that gives its class, or None.
     """
-    head = tag("tr", [tag("th", text or tag("span", "Mark", class_="hidden"), scope="col") for text in header])
+    rows = [row for row in rows if row is not None]
+    numeric = [bool(rows) and all(_is_number(row[column]) for row in rows) for column in range(len(header))]
+    head = tag("tr", [tag("th", text or tag("span", "Mark", class_="hidden"), scope="col", class_="n" if right else None)
+                      for text, right in zip(header, numeric, strict=True)])  # fmt: skip
     body = []
-    for number, row in enumerate(row for row in rows if row is not None):
+    for number, row in enumerate(rows):
         cells = [tag("th", _content(row[0]), scope="row")]
-        cells += [tag("td", _content(cell), class_="n" if _is_number(cell) else None) for cell in row[1:]]
+        cells += [tag("td", _content(cell), class_="n" if right else None)
+                  for cell, right in zip(row[1:], numeric[1:], strict=True)]  # fmt: skip
         identity = ids[number] if ids else None
         body.append(tag("tr", cells, id=identity, class_=row_class(row) if row_class else None))
     whole = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", body))
     box = tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
-    return join(box, bullets(notes, "notes"))
+    return join(box, bullets((note.removeprefix("– ") for note in notes), "notes"))
 
 
 def _content(cell: Any) -> Any:
@@ -121,7 +126,7 @@ def _content(cell: Any) -> Any:
 
 def _is_number(cell: Any) -> bool:
     text = cell.text if isinstance(cell, Cell) else cell
-    return not isinstance(text, Html) and bool(_NUMERIC.fullmatch(str(text)))
+    return not isinstance(text, Html) and bool(_NUMERIC.fullmatch(str(text)))  # "" counts: a column may have holes
 
 
 def panel_table(panel: Panel) -> Html:
@@ -211,8 +216,8 @@ a { color: var(--accent); }
 .badges { display: flex; flex-wrap: wrap; gap: .5rem; padding: 0; list-style: none; max-width: none; }
 .badges li { margin: 0; padding: .15rem .7rem; border: 1px solid var(--line); border-radius: 1rem; background: var(--band); }
 .badges .warn { color: var(--warn); border-color: currentColor; background: var(--warnband); }
-.below { padding: .7rem 1rem; border-left: 4px solid var(--warn); background: var(--warnband); max-width: 46rem; }
-.below p, .below ul { margin: .2rem 0; }
+.below { padding: .7rem 1rem; margin: 1rem 0; border-left: 4px solid var(--warn); background: var(--warnband); max-width: 46rem; }
+.below h3 { margin-top: 0; } .below p, .below ul { margin: .2rem 0; }
 nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; padding: .7rem 0; margin: 1.2rem 0 0; list-style: none;
   max-width: none; border-block: 1px solid var(--line); }
 .scroll { overflow-x: auto; margin: 1rem 0 .4rem; max-width: 100%; }
@@ -223,8 +228,8 @@ th, td { padding: .35rem .65rem; text-align: left; vertical-align: top; }
 thead th { border-block: 1.5px solid var(--ink); border-bottom-width: 1px; vertical-align: bottom; }
 tbody tr { border-bottom: 1px solid var(--line); }
 tbody tr:last-child { border-bottom: 1.5px solid var(--ink); }
-tbody th { font-weight: 500; min-width: 8rem; }
-td.n { white-space: nowrap; text-align: right; } td small { display: block; white-space: nowrap; }
+tbody th { font-weight: 500; min-width: clamp(7rem, 20vw, 10rem); }
+.n { white-space: nowrap; text-align: right; } td small { display: block; white-space: nowrap; }
 td { max-width: 22rem; }
 tr.control > * { color: var(--soft); } tr.published > * { background: var(--band); }
 tr:target > * { background: var(--warnband); }

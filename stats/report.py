@@ -45,6 +45,7 @@ from .provenance import Sidecar, read_sidecar, write_artifact
 from .scores import METRIC_TITLES, TASKS, Encoder, Section, find_estimate, points, read_section
 from .significance import BEST_CONTROL, FIXED
 from .tables import _read_encoders, _read_spec
+from .typeset import Panel
 
 TASK_TITLES = {3: "Classification", 4: "Segmentation", 5: "Report generation"}
 LOG_TITLES = {"loss": "Loss", "lr": "Learning rate", "weight_decay": "Weight decay", "ema": "EMA momentum",
@@ -177,14 +178,15 @@ def summary(run: Run) -> Html:
         first += f"{run.reference.title}, the reference, leads in {ahead} of the {len(leads)} comparisons listed here. "
     gaps, reduced = run.gaps(), run.reduced()
     badges = [tag("li", "Reduced protocol", class_="warn") if reduced else tag("li", "Full protocol") if measured else None,
-              tag("li", f"{len(gaps)} kind{'s' * (len(gaps) != 1)} of gap", class_="warn") if gaps else tag("li", "No gaps"),
-              tag("li", f"Reference: {run.reference.title}"), tag("li", f"{len(measured)} of {len(run.encoders)} encoders")]  # fmt: skip
+              tag("li", f"Gaps: {len(run.encoders) - len(measured)} of {len(run.encoders)} encoders not run" if len(measured) < len(run.encoders) else f"Gaps: {len(gaps)}", class_="warn") if gaps else tag("li", "No gaps"),
+              tag("li", f"Reference: {run.reference.title}")]  # fmt: skip
     return join(
         tag("p", "radbench, radiology encoder benchmark", class_="eyebrow"),
         tag("h1", f"{run.spec.get('title') or 'Run'}: radiology encoders compared"),
         tag("p", first + _significance_sentence(run), class_="lead"),
         tag("ul", badges, class_="badges"),
-        bullets(sentence for _, sentence in leads),
+        join(tag("h3", "Who leads"), tag("p", "Score of the leader in points, and its distance to the second with the 95 % "
+             "interval of the paired difference:"), bullets(sentence for _, sentence in leads)) if leads else None,
         _controls(run, measured),
         join(tag("h3", "Reduced protocol"), tag("p", "Smaller than the benchmark's own protocol, so no number here is one to "
              "hold against a publication:"), bullets(reduced)) if reduced else None,
@@ -193,7 +195,7 @@ def summary(run: Run) -> Html:
     )  # fmt: skip
 
 
-def leaders(run: Run, one: Section) -> Iterator[tuple[Encoder, str]]:
+def leaders(run: Run, one: Section) -> Iterator[tuple[Encoder, Html]]:
     """The leading encoder and a sentence per headline column: aggregates where there are some, else every column."""
     columns = [column for column in one.displayed() if column[2] != "rouge_l_coco"]
     columns = [column for column in columns if column[1].startswith("Agg-")] or columns
@@ -203,18 +205,13 @@ def leaders(run: Run, one: Section) -> Iterator[tuple[Encoder, str]]:
         if not ranked:
             continue
         best, leader = ranked[0]
-        name = leader.title + (", a control," if leader.control else "")
-        sentence = f"{_place(one, target, metric)}: {name} leads with {best:.1f} points"
-        if len(ranked) > 1:
-            difference = _difference(one, leader, ranked[1][1], target, metric)
-            sentence += f", {best - ranked[1][0]:.1f} ahead of {ranked[1][1].title}" + _whether_certain(difference)
+        name = leader.title + (" (a control)" if leader.control else "")
+        if len(ranked) == 1:
+            rest = ", nothing to compare it with."
         else:
-            sentence += "; nothing to compare it with"
-        yield leader, sentence + "."
-
-
-def _place(one: Section, target: str, metric: str) -> str:
-    return f"{TASK_TITLES[one.table]}, {one.title}, {_column(one, target, metric)}"
+            difference = _difference(one, leader, ranked[1][1], target, metric)
+            rest = f", ahead of {ranked[1][1].title} by {best - ranked[1][0]:.1f}{_certainty(difference)}."
+        yield leader, join(f"{_column(one, target, metric)}, {one.title}: ", tag("strong", name), f" {best:.1f}{rest}")
 
 
 def _column(one: Section, target: str, metric: str) -> str:
@@ -233,12 +230,13 @@ def _difference(one: Section, first: Encoder, second: Encoder, target: str, metr
                     "control" if second.control else "encoder")  # fmt: skip
 
 
-def _whether_certain(difference: Interval | None) -> str:
+def _certainty(difference: Interval | None) -> str:
+    """The interval of a difference, and whether zero lies in it."""
     if difference is None or difference.low is None:
         return " (no interval)"
-    interval = f" (95 % interval of the difference {signed(difference.low)} to {signed(difference.high)}"
     excluded = difference.low > 0 or difference.high < 0
-    return interval + (", zero excluded)" if excluded else ", which includes zero: the order is not certain)")
+    return (f" [{signed(difference.low)}, {signed(difference.high)}], "
+            + ("zero excluded" if excluded else "zero not excluded"))  # fmt: skip
 
 
 def _significance_sentence(run: Run) -> str:
@@ -253,20 +251,21 @@ def _significance_sentence(run: Run) -> str:
 
 def _controls(run: Run, measured: Sequence[Encoder]) -> Html | None:
     """Every encoder that is below a control, column by column; a control knows nothing of radiographs."""
+    if not any(e.control for e in measured) or all(e.control for e in measured):
+        return None
     sentences = []
     for encoder in (e for e in measured if not e.control):
         for control in (e for e in measured if e.control):
-            for one in (one for of_table in run.sections.values() for one in of_table):
-                below = list(_below(run, one, encoder, control))
-                if below:
-                    sentences.append(f"{encoder.title} is below the {control.title} control on {one.title}: "
-                                     f"{'; '.join(below)}.")  # fmt: skip
-    if not any(e.control for e in measured) or all(e.control for e in measured):
-        return None
+            below = [text for of_table in run.sections.values() for one in of_table
+                     for text in _below(run, one, encoder, control)]  # fmt: skip
+            if below:
+                who = f"{encoder.title} is below the {control.title} control in {len(below)} columns"
+                sentences.append(join(tag("strong", who.replace(" 1 columns", " one column")), ": ", "; ".join(below), "."))
     if not sentences:
-        return tag("p", "No encoder is below a control in any column.")
-    lead = "Below a control. A control has learnt nothing from radiographs, so a score below it is a warning sign:"
-    return tag("div", tag("p", tag("strong", lead)), bullets(sentences), class_="below")
+        return tag("p", tag("strong", "No encoder is below a control in any column."))
+    return tag("div", tag("h3", "Below a control"), tag("p", "A control has learnt nothing from radiographs, so a score below "
+               "it says that pretraining did not help there. Difference and its 95 % interval:"),
+               bullets(sentences), class_="below")  # fmt: skip
 
 
 def _below(run: Run, one: Section, encoder: Encoder, control: Encoder) -> Iterator[str]:
@@ -275,8 +274,8 @@ def _below(run: Run, one: Section, encoder: Encoder, control: Encoder) -> Iterat
         if None in (own, other) or own >= other or metric == "rouge_l_coco":
             continue
         difference = _difference(one, encoder, control, target, metric)
-        certain = _whether_certain(difference).replace("95 % interval of the difference ", "difference ")
-        yield f"{_column(one, target, metric)} {own:.1f} against {other:.1f}{certain}"
+        yield (f"{_column(one, target, metric)}, {one.title}: {own:.1f} against {other:.1f}, {signed(own - other)}"
+               f"{_certainty(difference)}")  # fmt: skip
 
 
 def _csv(run: Run, name: str) -> list[dict[str, str]]:
@@ -302,9 +301,20 @@ def tables_section(run: Run, out: Path) -> Iterator[Html]:
               ". ", run.tables.facts.get("summary", ""))  # fmt: skip
     for number in range(1, 7):
         caption, panels = read_markdown(run.tables.verified(f"table{number}.md").read_text(encoding="utf-8"))
+        caption = caption.removesuffix(str(run.spec.get("title") or "")).strip(" .")
         yield tag("h3", f"Table {number}. {caption}", id=f"table{number}")
         yield tag("p", link(f"table{number}.csv", "CSV, all digits"), " · ", link(f"table{number}.tex", "LaTeX"), class_="soft")
-        yield from map(panel_table, panels)
+        yield from (panel_table(_without_repeated_gaps(panel, run.gaps())) for panel in panels)
+
+
+def _without_repeated_gaps(panel: Panel, gaps: Mapping[str, Sequence[str]]) -> Panel:
+    """Reasons that stand at the top of the page, once, are not repeated below every table."""
+    notes, who = [], []
+    for note in panel.notes:
+        subject, _, reason = note.removeprefix("– ").partition(": ")
+        (who if reason in gaps else notes).append(subject if reason in gaps else note)
+    notes += [f"Not run: {', '.join(who)}. The reasons stand at the top of the page."] if who else []
+    return Panel(panel.title, panel.header, panel.rows, notes=notes)
 
 
 def figures_section(run: Run) -> Iterator[Html]:

@@ -3,27 +3,44 @@
 import json
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from ..errors import WeightsError
-from .vit import ViTShape, build_vit
+from .vit import ViTShape, build_vit, encode_taps, encode_tokens, four_taps
 
 UNTRAINED = {"image_size": 224, "patch": 14, "width": 768, "depth": 12, "heads": 12, "mean": 0.5307, "std": 0.2583}
+SHAPE = ("image_size", "patch", "width", "depth", "heads")
 
 
-def load_run(folder: Path | None, which: str, device: str):
-    """(trunk, configuration) of `{folder}/{which}.safetensors`; a random ViT-B/14 without a folder.
+class Trunk(nn.Module):
+    """A trained trunk with its input contract: `size` (pixels), `mean`, `std` on [0, 1], `grid` (patches per side)."""
 
-    which: "encoder" (EMA target encoder), "context" or "initial".
-    """
+    def __init__(self, config: dict):
+        super().__init__()
+        shape = ViTShape(**{name: config[name] for name in SHAPE})
+        self.vit = build_vit(shape, seed=0)
+        self.size, self.grid, self.depth = shape.image_size, shape.grid, shape.depth
+        self.mean, self.std = config["mean"], config["std"]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, size, size) -> normed tokens (B, grid, grid, width)."""
+        return encode_tokens(self.vit, images).unflatten(1, (self.grid, self.grid))
+
+    def taps(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Four maps (B, width, grid, grid) from a quarter, half, three quarters and all of the depth, before the final norm."""
+        return encode_taps(self.vit, images, four_taps(self.depth), self.grid)
+
+
+def load_run(folder: Path | None, which: str, device: str) -> Trunk:
+    """The trunk of `{folder}/{which}.safetensors` ("encoder", "context" or "initial"); a random ViT-B/14 without a folder."""
     if folder is None:
-        shape = {name: UNTRAINED[name] for name in ("image_size", "patch", "width", "depth", "heads")}
-        return build_vit(ViTShape(**shape), seed=0).to(device), dict(UNTRAINED)
+        return Trunk(UNTRAINED).to(device)
     path = folder / f"{which}.safetensors"
     if not path.is_file():
         raise WeightsError(path, "no such weights", got=sorted(entry.name for entry in folder.iterdir()),
                            expected="encoder, context or initial", fix="mend the option weights_of")  # fmt: skip
-    run = json.loads((folder / "config.json").read_text())
-    vit = build_vit(ViTShape(**{name: run[name] for name in ("image_size", "patch", "width", "depth", "heads")}), seed=0)
-    vit.load_state_dict(load_file(path))
-    return vit.to(device), run
+    trunk = Trunk(json.loads((folder / "config.json").read_text()))
+    trunk.vit.load_state_dict(load_file(path))
+    return trunk.to(device)

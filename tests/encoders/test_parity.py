@@ -98,21 +98,21 @@ def transformers_from_clip(state: dict) -> dict:
 
 
 @torch.inference_mode()
-def test_radjepa_trunk_equals_timm():
+def test_radjepa_trunk_equals_timm(subject_of):
     """The trunk that is pretrained here is timm's ViT without a class token: same keys at full size, same numbers."""
     import timm
 
     from radbench.jepa.vit import ViTShape, build_vit, encode_taps, encode_tokens
 
-    plain = {"class_token": False, "global_pool": "avg", "num_classes": 0, "init_values": None, "fc_norm": False}
+    # not "vit_base_patch14_dinov2": create_model drops init_values=None, so that network keeps its LayerScale
+    plain = {"patch_size": 14, "class_token": False, "global_pool": "avg", "fc_norm": False, "num_classes": 0}
     with torch.device("meta"):
-        theirs = timm.create_model("vit_base_patch14_dinov2", img_size=224, **plain)
-        shapes = {name: tuple(value.shape) for name, value in theirs.state_dict().items()}
-    shape = ViTShape(image_size=112, width=192, depth=4, heads=3)
-    vit = build_vit(shape, seed=0).eval()
+        full = timm.create_model("vit_base_patch16_224", img_size=224, **plain).state_dict()
+    ours = subject_of("radjepa").encoder.trunk.vit.state_dict()
+    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in full.items()}
+    vit = build_vit(ViTShape(image_size=112, width=192, depth=4, heads=3), seed=0).eval()
     small = {"img_size": 112, "embed_dim": 192, "depth": 4, "num_heads": 3}
-    other = filled(lambda: timm.create_model("vit_base_patch14_dinov2", **small, **plain), vit.state_dict())
-    assert {name.replace("blocks.3", "blocks.11") for name in vit.state_dict()} <= set(shapes)
+    other = filled(lambda: timm.create_model("vit_base_patch16_224", **small, **plain), vit.state_dict())
     images = torch.randn(2, 3, 112, 112, generator=torch.Generator().manual_seed(1))
     tokens = encode_tokens(vit, images)
     torch.testing.assert_close(tokens, other.forward_features(images), **CLOSE)
@@ -203,8 +203,9 @@ def hi_ml_transform(frame):
 def test_preprocess_equals_the_library(name, theirs, radiographs):
     """Each preprocess is the library's own evaluation transform, to the rounding of 8-bit steps that ours does not do.
 
-    The libraries round to grey levels after each pass of the resize, and hi-ml also truncates: at most two grey levels
-    at any pixel and half a level on average.
+    The libraries round to grey levels after each pass of the resize, and hi-ml also truncates: about half a level on
+    average and at most two. Only where a burnt-in letter or a collimator edge is both next to black and white does the
+    bicubic overshoot, which 8 bits cut off after the first pass and we after the second, make up to four.
     """
     encoder = find(name)(None)  # preprocessing needs no network
     std = np.broadcast_to(1.0 if encoder.card.std is None else encoder.card.std, 3)[:, None, None]
@@ -212,7 +213,8 @@ def test_preprocess_equals_the_library(name, theirs, radiographs):
         ours, other = encoder.preprocess(frame), theirs(frame)
         assert ours.shape == other.shape
         levels = np.abs(ours - other) * std * 255
-        assert levels.max() <= 2.0 and levels.mean() <= 0.6, f"{levels.max():.2f} at most, {levels.mean():.2f} on average"
+        found = levels.mean(), np.percentile(levels, 99.9), levels.max()
+        assert np.all(np.array(found) <= (0.6, 2.0, 4.0)), "mean {:.2f}, 99.9 % within {:.2f}, all within {:.2f}".format(*found)
 
 
 def test_options_of_rad_dino_change_the_input():
