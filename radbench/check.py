@@ -315,7 +315,7 @@ def options_reach_the_features(subject: Subject) -> str:
         if isinstance(default, bool):
             value = not default
         elif option == "image_size" and subject.card.patch:
-            value = 8 * subject.card.patch
+            value = default // 2 // subject.card.patch * subject.card.patch
         elif isinstance(default, int | float):
             value = default / 2
         else:

@@ -76,7 +76,8 @@ def forest(rows: Sequence[Interval], title: str, difference: bool = False, chanc
         marks.append(tag("text", interval_text(row, difference), x=WIDTH - MARGIN, y=y + 13, text_anchor="end",
                          class_="soft" if row.role == "control" else None))  # fmt: skip
         if row.low is not None:
-            marks.append(tag("line", x1=x(row.low), x2=x(row.high), y1=y + 24, y2=y + 24, stroke_width=2, class_=row.role))
+            ends = {"x1": x(row.low), "x2": x(row.high), "y1": y + 24, "y2": y + 24}
+            marks.append(tag("line", **ends, stroke_width=2, class_=row.role))
         marks.append(tag("circle", cx=x(row.value), cy=y + 24, r=4.2, stroke_width=1.6, class_=row.role))
     marks.append(tag("line", x1=MARGIN, x2=WIDTH - MARGIN, y1=bottom, y2=bottom, class_="axis"))
     marks += [tag("text", _tick(tick, ticks, difference), x=x(tick), y=bottom + 15, text_anchor="middle", class_="soft")
@@ -103,7 +104,8 @@ def curves(runs: Mapping[int, tuple[np.ndarray, np.ndarray]], title: str) -> Htm
     marks = []
     for tick in y_ticks:
         marks.append(tag("line", x1=left, x2=WIDTH - 14, y1=y(tick), y2=y(tick), class_="grid"))
-        marks.append(tag("text", _tick(tick, y_ticks), x=left - 6, y=float(y(tick)) + 4, text_anchor="end", class_="soft"))
+        place = {"x": left - 6, "y": _number(float(y(tick)) + 4), "text_anchor": "end"}
+        marks.append(tag("text", _tick(tick, y_ticks), **place, class_="soft"))
     marks.append(tag("line", x1=left, x2=WIDTH - 14, y1=bottom, y2=bottom, class_="axis"))
     marks += [tag("text", _tick(tick, x_ticks), x=x(tick), y=bottom + 16, text_anchor="middle", class_="soft")
               for tick in x_ticks]  # fmt: skip

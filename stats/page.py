@@ -13,7 +13,7 @@ from typing import Any
 
 from .typeset import Cell, Panel
 
-_VOID = {"br", "img", "meta", "path", "line", "circle", "rect", "polyline", "polygon"}
+_VOID = {"br", "img", "meta"}
 _ABSOLUTE = re.compile(r"(?<![\w.:/~…])(?:file://)?(?:/[\w.@+~-]+){2,}/?")
 _NUMERIC = re.compile(r"[–+−\-]?(\d[\d.,]*)?( ± [\d.]+)?( [✓✗]+| M| %)?|\[.*\]|[✓✗]+")
 
@@ -51,8 +51,9 @@ def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
         key = key.rstrip("_").replace("_", "-")
         if value is True:
             words.append(key)
-        elif value not in (None, False):
-            words.append(f'{key}="{escape(without_machine_paths(str(value)))}"')
+        elif value is not None and value is not False:
+            value = str(value) if str(value).startswith("data:") else without_machine_paths(str(value))
+            words.append(f'{key}="{escape(value)}"')
     opening = f"<{' '.join(words)}>"
     return Html(opening if name in _VOID else f"{opening}{join(*children)}</{name}>")
 
@@ -103,12 +104,13 @@ def table(
     """
     rows = [row for row in rows if row is not None]
     numeric = [bool(rows) and all(_is_number(row[column]) for row in rows) for column in range(len(header))]
-    head = tag("tr", [tag("th", text or tag("span", "Mark", class_="hidden"), scope="col", class_="n" if right else None)
-                      for text, right in zip(header, numeric, strict=True)])  # fmt: skip
+    titles = [text or tag("span", "Mark", class_="hidden") for text in header]
+    head = tag("tr", [tag("th", title, scope="col", class_="n" if right else None)
+                      for title, right in zip(titles, numeric, strict=True)])  # fmt: skip
     body = []
     for number, row in enumerate(rows):
         cells = [tag("th", _content(row[0]), scope="row")]
-        cells += [tag("td", _content(cell), class_="n" if right else None)
+        cells += [tag("td", _content(cell), class_="n" if right else "long" if _is_long(cell) else None)
                   for cell, right in zip(row[1:], numeric[1:], strict=True)]  # fmt: skip
         identity = ids[number] if ids else None
         body.append(tag("tr", cells, id=identity, class_=row_class(row) if row_class else None))
@@ -127,6 +129,11 @@ def _content(cell: Any) -> Any:
 def _is_number(cell: Any) -> bool:
     text = cell.text if isinstance(cell, Cell) else cell
     return not isinstance(text, Html) and bool(_NUMERIC.fullmatch(str(text)))  # "" counts: a column may have holes
+
+
+def _is_long(cell: Any) -> bool:
+    text = cell.text if isinstance(cell, Cell) else cell
+    return isinstance(text, Html) or len(str(text)) > 28
 
 
 def panel_table(panel: Panel) -> Html:
@@ -181,7 +188,8 @@ def document(title: str, contents: Sequence[tuple[str, str]], header: Html, *sec
     """The whole page; ``contents`` are (anchor, title) of the sections."""
     links = [tag("li", tag("a", text, href=f"#{anchor}")) for anchor, text in contents]
     head = tag(
-        "head", tag("meta", charset="utf-8"), tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        "head", tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="robots", content="noindex"), tag("meta", name="color-scheme", content="light dark"),
         tag("title", title), tag("style", Html(STYLE)),
     )  # fmt: skip
@@ -200,10 +208,12 @@ STYLE = """
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
 body { margin: 0 auto; padding: 1.5rem clamp(1rem, 4vw, 3rem) 4rem; max-width: 76rem; background: var(--paper);
-  color: var(--ink); font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; overflow-wrap: anywhere; }
+  color: var(--ink); font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif;
+  overflow-wrap: anywhere; }
 h1 { font-size: clamp(1.5rem, 4vw, 2.1rem); line-height: 1.2; margin: .3rem 0 .8rem; text-wrap: balance; }
 h2 { font-size: 1.4rem; margin: 3.2rem 0 .8rem; padding-top: .8rem; border-top: 2px solid var(--line); }
-h3 { font-size: 1.1rem; margin: 2.2rem 0 .4rem; }
+h2.minor { margin: 1.6rem 0 .3rem; padding: 0; border: 0; } h2.minor, h3 { font-size: 1.1rem; }
+h3 { margin: 2.2rem 0 .4rem; }
 h4 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
 p, ul, dl { max-width: 46rem; margin: .5rem 0; }
 li { margin: .25rem 0; }
@@ -214,13 +224,15 @@ a { color: var(--accent); }
 .eyebrow { margin: 0; letter-spacing: .02em; }
 .lead { font-size: 1.1rem; }
 .badges { display: flex; flex-wrap: wrap; gap: .5rem; padding: 0; list-style: none; max-width: none; }
-.badges li { margin: 0; padding: .15rem .7rem; border: 1px solid var(--line); border-radius: 1rem; background: var(--band); }
+.badges li { margin: 0; padding: .15rem .7rem; border: 1px solid var(--line); border-radius: 1rem;
+  background: var(--band); }
 .badges .warn { color: var(--warn); border-color: currentColor; background: var(--warnband); }
-.below { padding: .7rem 1rem; margin: 1rem 0; border-left: 4px solid var(--warn); background: var(--warnband); max-width: 46rem; }
-.below h3 { margin-top: 0; } .below p, .below ul { margin: .2rem 0; }
+.below { padding: .7rem 1rem; margin: 1rem 0; border-left: 4px solid var(--warn); background: var(--warnband);
+  max-width: 46rem; }
+.below h2.minor { margin-top: 0; } .below p, .below ul { margin: .2rem 0; } .below ul { padding-left: 1.1rem; }
 nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; padding: .7rem 0; margin: 1.2rem 0 0; list-style: none;
   max-width: none; border-block: 1px solid var(--line); }
-.scroll { overflow-x: auto; margin: 1rem 0 .4rem; max-width: 100%; }
+.scroll { position: relative; overflow-x: auto; margin: 1rem 0 .4rem; max-width: 100%; }
 .scroll:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 caption { text-align: left; font-weight: 600; padding-bottom: .35rem; }
@@ -230,7 +242,7 @@ tbody tr { border-bottom: 1px solid var(--line); }
 tbody tr:last-child { border-bottom: 1.5px solid var(--ink); }
 tbody th { font-weight: 500; min-width: clamp(7rem, 20vw, 10rem); }
 .n { white-space: nowrap; text-align: right; } td small { display: block; white-space: nowrap; }
-td { max-width: 22rem; }
+td { white-space: nowrap; } td.long { white-space: normal; min-width: 14rem; max-width: 36rem; }
 tr.control > * { color: var(--soft); } tr.published > * { background: var(--band); }
 tr:target > * { background: var(--warnband); }
 .notes { font-size: .85rem; padding-left: 1.1rem; max-width: 60rem; }
@@ -242,7 +254,8 @@ figcaption strong { color: var(--ink); }
 figure svg, figure img { display: block; width: 100%; height: auto; } figure svg { max-width: 27rem; }
 figure img { border-radius: 3px; background: #000; }
 .strip { margin: .5rem 0 0; font-size: .9rem; }
-svg text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: var(--ink); }
+svg text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: var(--ink);
+  paint-order: stroke; stroke: var(--paper); stroke-width: 4px; stroke-linejoin: round; }
 svg .soft { fill: var(--soft); } svg .axis { stroke: var(--soft); } svg .grid { stroke: var(--line); }
 svg .zero { stroke: var(--ink); stroke-width: 1.2; } svg .chance { stroke: var(--second); stroke-dasharray: 3 3; }
 svg .reference { stroke: var(--accent); fill: var(--accent); } svg .encoder { stroke: var(--ink); fill: var(--ink); }
@@ -254,8 +267,9 @@ svg .run { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
   flex-wrap: wrap; gap: 0 1.5rem; }
 .texts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: .8rem; }
 .texts > div { padding: .6rem .9rem; border: 1px solid var(--line); border-radius: 6px; }
-.texts > .truth { background: var(--band); } .texts h4 { margin: 0 0 .2rem; } .texts p { margin: 0; font-size: .93rem; }
-.off { text-decoration: underline dotted var(--second) 2px; text-underline-offset: 3px; color: var(--second); }
+.texts > .truth { background: var(--band); } .texts h5 { margin: 0 0 .2rem; font-size: 1rem; }
+  .texts p { margin: 0; font-size: .93rem; }
+.off { text-decoration: underline dotted var(--second) 2px; text-underline-offset: 3px; }
 details { margin: .8rem 0; } summary { cursor: pointer; font-weight: 600; padding: .2rem 0; }
 code { font: .88em ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 @media print { nav, .skip { display: none; } .scroll { overflow: visible; } figure { break-inside: avoid; } }

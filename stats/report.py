@@ -47,10 +47,41 @@ from .significance import BEST_CONTROL, FIXED
 from .tables import _read_encoders, _read_spec
 from .typeset import Panel
 
+STAGES = ("data", "index", "pretrain", "features", "linear_probe", "segmentation", "report_model",
+          "report_generation", "stats", "tables")  # fmt: skip
 TASK_TITLES = {3: "Classification", 4: "Segmentation", 5: "Report generation"}
-LOG_TITLES = {"loss": "Loss", "lr": "Learning rate", "weight_decay": "Weight decay", "ema": "EMA momentum",
-              "feature_sd": "Feature SD", "feature_rank": "Effective rank", "feature_cosine": "Mean cosine"}  # fmt: skip
+LOG_TITLES = {
+    "loss": "Loss", "lr": "Learning rate", "weight_decay": "Weight decay", "ema": "EMA momentum",
+    "feature_sd": "Feature SD", "feature_rank": "Effective rank", "feature_cosine": "Mean cosine",
+}  # fmt: skip
 EXAMPLE_QUANTILES = (0.05, 0.35, 0.65, 0.95)  # of the reference's ROUGE-L: a poor, two middling and a good report
+ABOVE = "the reasons stand at the top of the page"
+
+HOW_TO_READ_CONTROLS = (
+    "A control has learnt nothing from radiographs, so a score below it says that pretraining did not help there."
+    " Score, the control's score, difference and its 95 % interval:"
+)
+HOW_TO_READ_PLOTS = (
+    "Dot: score in points. Bar: 95 % interval over patients. Each column shows first the scores, then the paired "
+    "difference of {reference} (blue) from every other encoder; a bar that stays clear of the zero line is a "
+    "difference that the choice of patients does not explain. Bars of two scores may overlap although their "
+    "difference is clear, since both saw the same patients. Hollow grey: controls. Dashed: what guessing would "
+    "score."
+)
+HOW_TO_READ_COLLAPSE = (
+    "How to read collapse: an encoder that gives every image the same features has an easy, low loss, while "
+    "feature SD falls to 0, effective rank falls to 1 and mean cosine rises to 1. A falling loss is good news "
+    "only while these three hold."
+)
+HOW_TO_READ_PICTURES = (
+    "The same test images for every encoder: first the reference's structures, then what each encoder's decoder "
+    "found. Share these pictures only as the data themselves may be shared."
+)
+HOW_TO_READ_PROVENANCE = (
+    "A key is the hash of everything that can change an artefact's numbers; its fingerprint adds the hashes of "
+    "its files and is what its descendants record. Each name leads to the artefact's row. A parent marked "
+    "“changed since” is no longer the one the artefact was made from."
+)
 
 
 @dataclass
@@ -120,6 +151,9 @@ def read_run(spec: Mapping[str, Any]) -> Run:
     results = Path(spec.get("results", "results"))
     run = Run(spec, results, encoders, sections)
     addresses = [results / "tables", *(spec.get("runs") or {}).values(), *(spec.get("table1") or {}).get("indexes", [])]
+    # Predictions are parents of the statistics; named here, they are found before there are any.
+    addresses += [results / TASKS[n] / one.dataset / encoder.name
+                  for n, of_table in sections.items() for one in of_table for encoder in encoders]  # fmt: skip
     seen += [read_sidecar(address) for address in map(_meta, addresses) if address.is_file()]
     while seen:
         sidecar = seen.pop(0)
@@ -159,7 +193,7 @@ def write_report(spec_path: Path | str, out: Path | str) -> Sidecar:
     page = document(f"{spec.get('title') or 'radbench'}: radiology encoders compared",
                     [(anchor, title) for anchor, (title, _) in parts.items()], summary(run),
                     *(section(anchor, title, *blocks) for anchor, (title, blocks) in parts.items()))  # fmt: skip
-    facts = {"encoders": [e.name for e in run.encoders], "gaps": sum(map(len, run.gaps().values())), "bytes": len(page.encode())}
+    facts = {"encoders": [e.name for e in run.encoders], "gaps": run.gaps(), "bytes": len(page.encode())}
     return write_artifact(out, "report", {"index.html": page.encode()}, key_parts={"spec": spec},
                           parents=list(run.sidecars.values()), facts=facts, started=started)  # fmt: skip
 
@@ -177,22 +211,30 @@ def summary(run: Run) -> Html:
     if leads:
         first += f"{run.reference.title}, the reference, leads in {ahead} of the {len(leads)} comparisons listed here. "
     gaps, reduced = run.gaps(), run.reduced()
-    badges = [tag("li", "Reduced protocol", class_="warn") if reduced else tag("li", "Full protocol") if measured else None,
-              tag("li", f"Gaps: {len(run.encoders) - len(measured)} of {len(run.encoders)} encoders not run" if len(measured) < len(run.encoders) else f"Gaps: {len(gaps)}", class_="warn") if gaps else tag("li", "No gaps"),
+    unmeasured = len(run.encoders) - len(measured)
+    missing = f"Gaps: {unmeasured} of {len(run.encoders)} encoders not run" if unmeasured else f"Gaps: {len(gaps)}"
+    badges = [tag("li", "Reduced protocol", class_="warn") if reduced else None,
+              tag("li", "Full protocol") if measured and not reduced else None,
+              tag("li", missing, class_="warn") if gaps else tag("li", "No gaps"),
               tag("li", f"Reference: {run.reference.title}")]  # fmt: skip
     return join(
         tag("p", "radbench, radiology encoder benchmark", class_="eyebrow"),
         tag("h1", f"{run.spec.get('title') or 'Run'}: radiology encoders compared"),
         tag("p", first + _significance_sentence(run), class_="lead"),
         tag("ul", badges, class_="badges"),
-        join(tag("h3", "Who leads"), tag("p", "Score of the leader in points, and its distance to the second with the 95 % "
-             "interval of the paired difference:"), bullets(sentence for _, sentence in leads)) if leads else None,
+        join(_minor("Who leads"), tag("p", "Score of the leader in points, and its distance to the second with the "
+             "95 % interval of the paired difference:"), bullets(words for _, words in leads)) if leads else None,
         _controls(run, measured),
-        join(tag("h3", "Reduced protocol"), tag("p", "Smaller than the benchmark's own protocol, so no number here is one to "
-             "hold against a publication:"), bullets(reduced)) if reduced else None,
-        join(tag("h3", "Not run, and what to do"), bullets(join(tag("strong", "; ".join(who)), f": {reason}")
+        join(_minor("Reduced protocol"), tag("p", "Smaller than the benchmark's own protocol, so no number here is "
+             "one to hold against a publication:"), bullets(reduced)) if reduced else None,
+        join(_minor("Not run, and what to do"), bullets(join(tag("strong", "; ".join(who)), f": {reason}")
              for reason, who in gaps.items())) if gaps else None,
     )  # fmt: skip
+
+
+def _minor(title: str) -> Html:
+    """A heading of the summary: second level for a screen reader, small for the eye."""
+    return tag("h2", title, class_="minor")
 
 
 def leaders(run: Run, one: Section) -> Iterator[tuple[Encoder, Html]]:
@@ -211,7 +253,8 @@ def leaders(run: Run, one: Section) -> Iterator[tuple[Encoder, Html]]:
         else:
             difference = _difference(one, leader, ranked[1][1], target, metric)
             rest = f", ahead of {ranked[1][1].title} by {best - ranked[1][0]:.1f}{_certainty(difference)}."
-        yield leader, join(f"{_column(one, target, metric)}, {one.title}: ", tag("strong", name), f" {best:.1f}{rest}")
+        place = f"{_column(one, target, metric)} on {one.title}: "
+        yield leader, join(place, tag("strong", name), f" {best:.1f}{rest}")
 
 
 def _column(one: Section, target: str, metric: str) -> str:
@@ -244,38 +287,45 @@ def _significance_sentence(run: Run) -> str:
     if not rows:
         return "Differences could not be tested: there is nothing to compare the reference with."
     won = sum(row["outcome"] == "significant_improvement" for row in rows)
-    against = "best other encoder" if all(row["rule"] != BEST_CONTROL for row in rows) else "best other encoder (or control)"
-    return (f"It is significantly better than the {against} in {won} of {len(rows)} tested columns "
-            "(Holm-adjusted, one-sided 5 %; Table 6).")  # fmt: skip
+    against = "other encoder" if all(row["rule"] != BEST_CONTROL for row in rows) else "other encoder or control"
+    return (f"{run.reference.title} is significantly better than the best {against} in {won} of {len(rows)} tested "
+            "columns (Holm-adjusted, one-sided 5 %; Table 6).")  # fmt: skip
 
 
 def _controls(run: Run, measured: Sequence[Encoder]) -> Html | None:
     """Every encoder that is below a control, column by column; a control knows nothing of radiographs."""
     if not any(e.control for e in measured) or all(e.control for e in measured):
         return None
-    sentences = []
+    items = []
     for encoder in (e for e in measured if not e.control):
         for control in (e for e in measured if e.control):
             below = [text for of_table in run.sections.values() for one in of_table
                      for text in _below(run, one, encoder, control)]  # fmt: skip
+            groups = {title: [text for clear, text in below if clear is wanted]
+                      for title, wanted in (("Zero excluded", True), ("Zero not excluded", False))}  # fmt: skip
             if below:
-                who = f"{encoder.title} is below the {control.title} control in {len(below)} columns"
-                sentences.append(join(tag("strong", who.replace(" 1 columns", " one column")), ": ", "; ".join(below), "."))
-    if not sentences:
+                columns = "one column" if len(below) == 1 else f"{len(below)} columns"
+                who = f"{encoder.title} is below the {control.title} control in {columns}"
+                parts = [f"{title}: {'; '.join(texts)}." for title, texts in groups.items() if texts]
+                items.append(join(tag("strong", who), bullets(parts)))
+    if not items:
         return tag("p", tag("strong", "No encoder is below a control in any column."))
-    return tag("div", tag("h3", "Below a control"), tag("p", "A control has learnt nothing from radiographs, so a score below "
-               "it says that pretraining did not help there. Difference and its 95 % interval:"),
-               bullets(sentences), class_="below")  # fmt: skip
+    return tag("div", _minor("Below a control"), tag("p", HOW_TO_READ_CONTROLS), bullets(items), class_="below")
 
 
-def _below(run: Run, one: Section, encoder: Encoder, control: Encoder) -> Iterator[str]:
+def _below(run: Run, one: Section, encoder: Encoder, control: Encoder) -> Iterator[tuple[bool, str]]:
+    """Whether the interval excludes zero, and the sentence, of every column in which the control is better."""
     for _, target, metric in one.displayed():
         own, other = run.value(one, encoder, target, metric), run.value(one, control, target, metric)
         if None in (own, other) or own >= other or metric == "rouge_l_coco":
             continue
         difference = _difference(one, encoder, control, target, metric)
-        yield (f"{_column(one, target, metric)}, {one.title}: {own:.1f} against {other:.1f}, {signed(own - other)}"
-               f"{_certainty(difference)}")  # fmt: skip
+        interval = ""
+        if difference is not None and difference.low is not None:
+            interval = f" [{signed(difference.low)}, {signed(difference.high)}]"
+        place = f"{_column(one, target, metric)} on {one.title}"
+        yield bool(interval) and difference.high < 0, (
+            f"{place} {own:.1f} against {other:.1f}, {signed(own - other)}{interval}")  # fmt: skip
 
 
 def _csv(run: Run, name: str) -> list[dict[str, str]]:
@@ -296,14 +346,15 @@ def tables_section(run: Run, out: Path) -> Iterator[Html]:
     def link(name: str, text: str) -> Html:
         return tag("a", text, href=Path(os.path.relpath(run.tables.folder / name, out)).as_posix())
 
-    yield tag("p", "Bold: best of a column, underlined: second. Scores are points, 0 to 100. Grey: controls. A shaded row "
-              "is the publication's. Published values and verdicts per value: ", link("paper_vs_measured.md", "paper and measurement"),
-              ". ", run.tables.facts.get("summary", ""))  # fmt: skip
+    yield tag("p", "Bold: best of a column, underlined: second. Scores are points, 0 to 100. Grey: controls. A shaded "
+              "row is the publication's. ", run.tables.facts.get("summary", ""), " One by one: ",
+              link("paper_vs_measured.md", "paper and measurement"), ".")  # fmt: skip
     for number in range(1, 7):
         caption, panels = read_markdown(run.tables.verified(f"table{number}.md").read_text(encoding="utf-8"))
         caption = caption.removesuffix(str(run.spec.get("title") or "")).strip(" .")
         yield tag("h3", f"Table {number}. {caption}", id=f"table{number}")
-        yield tag("p", link(f"table{number}.csv", "CSV, all digits"), " · ", link(f"table{number}.tex", "LaTeX"), class_="soft")
+        files = link(f"table{number}.csv", "CSV, all digits"), " · ", link(f"table{number}.tex", "LaTeX")
+        yield tag("p", *files, class_="soft")
         yield from (panel_table(_without_repeated_gaps(panel, run.gaps())) for panel in panels)
 
 
@@ -319,18 +370,15 @@ def _without_repeated_gaps(panel: Panel, gaps: Mapping[str, Sequence[str]]) -> P
 
 def figures_section(run: Run) -> Iterator[Html]:
     """A forest plot per column: every encoder, and the reference's difference from every other."""
-    reference = run.reference
-    yield tag("p", "Dot: score. Bar: 95 % interval over patients, for each column first of the score, then of the paired "
-              f"difference of {reference.title} (blue) from every other encoder; a bar that stays clear of the zero line is a "
-              "difference that the choice of patients does not explain. Bars of two scores may overlap although their difference "
-              "is clear, since both saw the same patients. Hollow grey: controls. Dashed: what guessing would score.")  # fmt: skip
+    yield tag("p", HOW_TO_READ_PLOTS.format(reference=run.reference.title))
     for number, of_table in run.sections.items():
         if not of_table:
             yield tag("p", f"{TASK_TITLES[number]} is not part of this run.")
         for one in of_table:
             yield tag("h3", f"{TASK_TITLES[number]}: {one.title}")
             plots = [plot for _, target, metric in one.displayed() if (plot := _forest(run, one, target, metric))]
-            yield tag("div", plots, class_="figures") if plots else tag("p", one.gap or "No encoder has a score here yet.")
+            nothing = tag("p", one.gap or "No encoder has a score here yet.")
+            yield tag("div", plots, class_="figures") if plots else nothing
 
 
 def _forest(run: Run, one: Section, target: str, metric: str) -> Html | None:
@@ -350,9 +398,9 @@ def _forest(run: Run, one: Section, target: str, metric: str) -> Html | None:
     if not scores:
         return None
     name = _column(one, target, metric)
-    guess = "" if chance is None else f" Guessing: {chance:.1f}."
+    guess = "" if chance is None else f", guessing {chance:.1f}"
     return tag(
-        "figure", tag("figcaption", tag("strong", name), f", points.{guess}"), forest(scores, name, chance=chance),
+        "figure", tag("figcaption", tag("strong", name), guess), forest(scores, name, chance=chance),
         [tag("p", f"{run.reference.title} minus …", class_="strip soft"),
          forest(differences, f"{name}, {run.reference.title} minus", difference=True)] if differences else None,
     )  # fmt: skip
@@ -364,20 +412,21 @@ def pretraining_section(run: Run) -> Iterator[Html]:
     for name in run.spec.get("runs") or {}:
         sidecar = run.sidecars.get(f"pretrain/{name}")
         if sidecar is None or sidecar.state == "absent":
-            yield tag("p", tag("strong", name), f": not run. {sidecar.reason if sidecar else 'The stage has not been run yet.'}")
+            reason = sidecar.reason if sidecar else "The stage has not been run yet."
+            yield tag("p", tag("strong", name), f": not run. {reason}")
         else:
             logs[name] = pd.read_csv(sidecar.verified("log.csv"))
     if not logs:
         yield tag("p", "There is no pretraining run to show.")
         return
-    yield tag("p", "How to read collapse: an encoder that gives every image the same features has an easy, low loss, and feature "
-              "SD falls to 0, effective rank to 1 and mean cosine rises to 1. A falling loss is good news only while these three hold.")  # fmt: skip
+    yield tag("p", HOW_TO_READ_COLLAPSE)
     yield tag("ul", [tag("li", legend_line(k), f" {name}: {_pretraining_sentence(run, name, log)}")
                      for k, (name, log) in enumerate(logs.items())], class_="key")  # fmt: skip
     names = list(dict.fromkeys(name for log in logs.values() for name in log.columns if name not in ("step", "epoch")))
     figures = []
     for name in names:
-        lines = {k: (log["epoch"].to_numpy(), log[name].to_numpy()) for k, log in enumerate(logs.values()) if name in log}
+        lines = {k: (log["epoch"].to_numpy(), log[name].to_numpy())
+                 for k, log in enumerate(logs.values()) if name in log}  # fmt: skip
         title = LOG_TITLES.get(name, name)
         figures.append(tag("figure", tag("figcaption", tag("strong", title), ", over epochs"), curves(lines, title)))
     yield tag("div", figures, class_="figures")
@@ -388,8 +437,9 @@ def _pretraining_sentence(run: Run, name: str, log: pd.DataFrame) -> str:
     text = f"{facts.get('images', '?')} images, {facts.get('epochs', '?')} epochs, {facts.get('steps', '?')} steps; "
     shown = [f"{LOG_TITLES[key].lower() if key != 'feature_sd' else 'feature SD'} {first[key]:.3g} to {last[key]:.3g}"
              for key in ("loss", "feature_sd", "feature_rank", "feature_cosine") if key in log]  # fmt: skip
-    collapsed = last.get("feature_rank", np.inf) < 2 or last.get("feature_sd", 1.0) < 0.05 * first.get("feature_sd", 0.0)
-    verdict = "The features have collapsed." if collapsed else "No collapse."
+    collapsed = last.get("feature_rank", np.inf) < 2
+    collapsed |= last.get("feature_sd", 1.0) < 0.05 * first.get("feature_sd", 0.0)
+    verdict = "The features have collapsed." if collapsed else "No sign of collapse."
     return f"{text}{', '.join(shown)}. {verdict if 'feature_rank' in log else ''}".strip()
 
 
@@ -398,21 +448,24 @@ def _pretraining_sentence(run: Run, name: str, log: pd.DataFrame) -> str:
 
 def segmentations_section(run: Run) -> Iterator[Html]:
     """Test images with the reference's structures and each encoder's, and contact sheets of generated data."""
-    yield tag("p", "The same test images for every encoder: first the reference's structures, then what each encoder's decoder "
-              "found. Share these pictures only as the data themselves may be shared.")  # fmt: skip
+    yield tag("p", HOW_TO_READ_PICTURES)
     if not run.sections[4]:
         yield tag("p", "Segmentation is not part of this run.")
     for one in run.sections[4]:
         yield tag("h3", one.title)
         yield from _examples(run, one)
+    first = True
     for name, sidecar in run.sidecars.items():
         if name.startswith("data/") and "contact_sheet.png" in (sidecar.content.get("files") or {}):
             title = run.title(name.removeprefix("data/"))
             sheet = anonymous_sheet(sidecar.verified("contact_sheet.png"))
-            shown = picture(sheet, f"Contact sheet: first images of {title} with their positive findings", 1100) if sheet else \
-                tag("p", "Its contact sheet names files inside the picture and is not shown.")  # fmt: skip
-            yield details(f"Contact sheet: {title}", tag("figure", tag("figcaption", "Generated radiographs, with the findings "
-                          "that each was given; the last row, where there is one, shows masks."), shown))  # fmt: skip
+            if sheet is None:
+                yield tag("p", f"The contact sheet of {title} may name files inside the picture and is not shown.")
+                continue
+            caption = tag("figcaption", "Generated radiographs with the findings that each was given.")
+            shown = picture(sheet, f"First images of {title} with their positive findings", 1100)
+            yield details(f"Contact sheet: {title}", tag("figure", caption, shown), open_=first)
+            first = False
 
 
 def _examples(run: Run, one: Section) -> Iterator[Html]:
@@ -429,22 +482,26 @@ def _examples(run: Run, one: Section) -> Iterator[Html]:
             reference, *_ = next(iter(bands.values()))[k]
             strips = [tag("p", "Reference", class_="strip"), picture(reference, f"{structures}: reference", 640)]
             for title, of_encoder in bands.items():
-                strips += [tag("p", title, class_="strip"), picture(of_encoder[k][1], f"{structures}: found by {title}", 640)]
+                found_by = picture(of_encoder[k][1], f"{structures}: found by {title}", 640)
+                strips += [tag("p", title, class_="strip"), found_by]
             figures.append(tag("figure", tag("figcaption", tag("strong", structures)), strips))
         yield tag("div", figures, class_="figures wide")
     elif found:
-        yield tag("div", [tag("figure", tag("figcaption", tag("strong", title), ". Per structure set: above reference, below found."),
-                              picture(Image.open(path), f"Test images with structures, {title}", 640))
-                          for title, path in found.items()], class_="figures wide")  # fmt: skip
+        caption = ". Per structure set: above the reference, below what was found."
+        figures = [tag("figure", tag("figcaption", tag("strong", title), caption),
+                       picture(Image.open(path), f"Test images with structures, {title}", 640))
+                   for title, path in found.items()]  # fmt: skip
+        yield tag("div", figures, class_="figures wide")
     if missing:
-        yield tag("p", f"No pictures of {', '.join(missing)}; the reasons stand at the top of the page.", class_="soft")
+        yield tag("p", f"No pictures of {', '.join(missing)}; {ABOVE}.", class_="soft")
 
 
 def reports_section(run: Run) -> Iterator[Html]:
     """A few test studies: the reference report and every encoder's."""
-    yield tag("p", f"Chosen by the ROUGE-L of {run.reference.title} or, without it, of the first encoder that has reports: one near "
-              "the worst, two in the middle, one near the best. ", tag("span", "Marked words", class_="off"),
-              " do not stand in the reference in that order. Share these texts only as the data themselves may be shared.")  # fmt: skip
+    yield tag("p", f"Chosen by the ROUGE-L of {run.reference.title} or, without it, of the first encoder that has "
+              "reports: one near the worst, two in the middle, one near the best. ",
+              tag("span", "Marked words", class_="off"),
+              " do not stand in the reference in that order. Share these texts only as the data may be shared.")
     if not run.sections[5]:
         yield tag("p", "Report generation is not part of this run.")
     for one in run.sections[5]:
@@ -455,12 +512,13 @@ def reports_section(run: Run) -> Iterator[Html]:
             if (folder / "meta.json").is_file():
                 predictions = read_predictions("report_generation", one.dataset, folder)
                 if not predictions.absent:
-                    texts = pd.read_parquet(folder / "predictions.parquet", columns=["replicate", "image_id", "hypothesis"])
-                    rows[encoder.title] = first_replicate(predictions.rows).merge(texts, on=["replicate", "image_id"])
+                    sample = ["replicate", "image_id"]
+                    texts = pd.read_parquet(folder / "predictions.parquet", columns=[*sample, "hypothesis"])
+                    rows[encoder.title] = first_replicate(predictions.rows).merge(texts, on=sample)
         missing = [encoder.title for encoder in run.encoders if encoder.title not in rows]
         yield from _report_examples(run, rows)
         if missing:
-            yield tag("p", f"No reports of {', '.join(missing)}; the reasons stand at the top of the page.", class_="soft")
+            yield tag("p", f"No reports of {', '.join(missing)}; {ABOVE}.", class_="soft")
 
 
 def _report_examples(run: Run, rows: Mapping[str, pd.DataFrame]) -> Iterator[Html]:
@@ -471,10 +529,10 @@ def _report_examples(run: Run, rows: Mapping[str, pd.DataFrame]) -> Iterator[Htm
     places = list(dict.fromkeys(int(order[round(q * (len(order) - 1))]) for q in EXAMPLE_QUANTILES))
     for number, place in enumerate(places, start=1):
         reference, image = chosen["reference"].iloc[place], chosen["image_id"].iloc[place]
-        boxes = [tag("div", tag("h4", "Reference"), tag("p", reference or "(empty)"), class_="truth")]
+        boxes = [tag("div", tag("h5", "Reference"), tag("p", reference or "(empty)"), class_="truth")]
         for title, of_encoder in rows.items():
             row = of_encoder[of_encoder["image_id"] == image].iloc[0]
-            boxes.append(tag("div", tag("h4", title, " ", tag("small", f"ROUGE-L {100 * row['rouge_l']:.0f}")),
+            boxes.append(tag("div", tag("h5", title, " ", tag("small", f"ROUGE-L {100 * row['rouge_l']:.0f}")),
                              tag("p", _marked(reference, row["hypothesis"]))))  # fmt: skip
         yield join(tag("h4", f"Example {number}"), tag("div", boxes, class_="texts"))
 
@@ -507,10 +565,11 @@ def data_section(run: Run) -> Iterator[Html]:
             yield tag("p", f"Not present. {sidecar.reason}")
             continue
         quarantined = facts.get("quarantined")
+        unreadable = "No file was" if quarantined == 0 else f"{_count(quarantined)} files were"
         sentence = (f"{_count(facts.get('images'))} images of {_count(facts.get('patients'))} patients: "
                     f"{_count(facts.get('frontal'))} frontal, {_count(facts.get('lateral'))} lateral. "
-                    f"{'No file was' if quarantined == 0 else f'{_count(quarantined)} files were'} quarantined as unreadable. "
-                    f"{_count(facts.get('reports'))} images have a report.")  # fmt: skip
+                    f"{unreadable} quarantined as unreadable. {_count(facts.get('reports'))} images have a report."
+                    )  # fmt: skip
         if facts.get("patient_ids") is False:
             sentence += " The data carry no patient ids, so splits and intervals treat images as independent."
         yield tag("p", sentence)
@@ -520,13 +579,16 @@ def data_section(run: Run) -> Iterator[Html]:
         yield bullets(kinds) or Html("")
         splits = facts.get("splits") or {}
         if splits:
-            yield table("Splits, by patient", ["Split", "Images", "Patients"],
-                        [[split, _count(n.get("images")), _count(n.get("patients"))] for split, n in splits.items()])  # fmt: skip
+            rows = [[split, _count(n.get("images")), _count(n.get("patients"))] for split, n in splits.items()]
+            yield table("Splits, by patient", ["Split", "Images", "Patients"], rows)
         if labels := facts.get("labels"):
-            states = ("positive", "negative", "uncertain", "blank")
-            rows = [[label, *(" / ".join(_count(of_label.get(split, {}).get(state, 0)) for state in states) for split in splits)]
+            rows = [[label, *(_states(of_label.get(split) or {}) for split in splits)]
                     for label, of_label in labels.items()]  # fmt: skip
             yield table("Labels: positive / negative / uncertain / blank", ["Label", *splits], rows)
+
+
+def _states(counts: Mapping[str, int]) -> str:
+    return " / ".join(_count(counts.get(state, 0)) for state in ("positive", "negative", "uncertain", "blank"))
 
 
 def _count(value: Any) -> str:
@@ -544,8 +606,9 @@ def cost_section(run: Run) -> Iterator[Html]:
     for name, cost in spent.items():
         stages.setdefault(name.split("/")[0], []).append(cost)
     total = sum(cost["seconds"] for cost in spent.values())
-    yield tag("p", f"{_duration(total)} of computing in all ({len(spent)} artefacts, one after the other), this page excluded.")
-    rows = [_cost_row(stage, costs, len(costs)) for stage, costs in stages.items()]
+    yield tag("p", f"{_duration(total)} of computing for {len(spent)} artefacts, one after another, without this page.")
+    order = sorted(stages, key=lambda stage: STAGES.index(stage) if stage in STAGES else len(STAGES))
+    rows = [_cost_row(stage, stages[stage], len(stages[stage])) for stage in order]
     yield table("Cost per stage", ["Stage", "Artefacts", "Seconds", "Peak memory, MB", "Device"], rows)
     yield details("Cost per artefact", table("Cost per artefact", ["Artefact", "Seconds", "Peak memory, MB", "Device"],
                   [_cost_row(name, [cost]) for name, cost in spent.items()]))  # fmt: skip
@@ -564,12 +627,11 @@ def _duration(seconds: float) -> str:
 
 def provenance_section(run: Run) -> Iterator[Html]:
     """From each score to the data it rests on, and every artefact with its hashes."""
-    yield tag("p", "A key is the hash of everything that can change an artefact's numbers; its fingerprint adds the hashes of its "
-              "files and is what its descendants record. Each name below leads to the artefact's row. A parent marked “changed "
-              "since” is no longer the one the artefact was made from.")  # fmt: skip
-    chains = [[f"Table {number}, {one.title}, {encoder.title}", _chain(run, f"{TASKS[number]}/{one.dataset}/{encoder.name}")]
-              for number, of_table in run.sections.items() for one in of_table for encoder in run.encoders]  # fmt: skip
-    yield details("From a row of a table to its data", table("Chain of each row of Tables 3 to 5", ["Row", "Rests on"], chains))
+    yield tag("p", HOW_TO_READ_PROVENANCE)
+    chains = [[f"Table {n}, {one.title}, {encoder.title}", _chain(run, f"{TASKS[n]}/{one.dataset}/{encoder.name}")]
+              for n, of_table in run.sections.items() for one in of_table for encoder in run.encoders]  # fmt: skip
+    chain_table = table("Chain of each row of Tables 3 to 5", ["Row", "Rests on"], chains)
+    yield details("From a row of a table to its data", chain_table)
     if not run.sidecars:
         yield tag("p", "No artefact has been written yet.")
         return
@@ -577,31 +639,34 @@ def provenance_section(run: Run) -> Iterator[Html]:
     rows = []
     for name, sidecar in run.sidecars.items():
         content = sidecar.content
-        software = ", ".join(f"{package} {version}" for package, version in (content.get("software") or {}).items()) or "?"
+        packages = (content.get("software") or {}).items()
+        software = ", ".join(f"{package} {version}" for package, version in packages) or "?"
         letter = versions.setdefault(software, f"S{len(versions) + 1}")
         git = content.get("git") or {}
         commit = (git.get("commit") or "")[:10] + (" + changes" if git.get("changes") else "")
-        rows.append([name, _short(content.get("key")), _short(content.get("fingerprint")), _parents(run, content), letter,
-                     commit or "–", content.get("created") or "–", "absent" if sidecar.state == "absent" else "ok"])  # fmt: skip
-    header = ["Artefact", "Key", "Fingerprint", "Parents", "Software", "Commit", "Made", "State"]
+        rows.append([name, sidecar.state, _short(content.get("key")), _short(content.get("fingerprint")),
+                     _parents(run, content), letter, commit or "–", content.get("created") or "–"])  # fmt: skip
+    header = ["Artefact", "State", "Key", "Fingerprint", "Parents", "Software", "Commit", "Made"]
     yield details("Every artefact", table("Artefacts", header, rows, ids=[_anchor(name) for name in run.sidecars]))
     yield tag("h3", "Software")
     yield bullets(f"{letter}: {software}" for software, letter in versions.items()) or Html("")
 
 
 def _chain(run: Run, name: str) -> Html:
-    """The artefact and all its ancestors, nearest first; a gap says why it ends there."""
-    order, queue = [], [name]
-    while queue:
-        current = queue.pop(0)
-        if current in run.sidecars and current not in order:
-            order.append(current)
-            queue += [_name(run, parent["path"]) for parent in run.sidecars[current].content.get("parents") or []]
-    if not order:
+    """The artefact, its parents, their parents, ... each where it is met first; a gap says why it ends there."""
+    if name not in run.sidecars:
         return join("not run")
-    links = [part for one in order for part in (" ← ", _link(one), " ", _short(run.sidecars[one].content.get("fingerprint")))]
+    generation, seen, parts = [name], {name}, []
+    while generation:
+        parts += [" ← " if parts else None]
+        for number, one in enumerate(generation):
+            parts += [", " if number else None, _link(one), " ", _short(run.sidecars[one].content.get("fingerprint"))]
+        parents = [_name(run, parent["path"])
+                   for one in generation for parent in run.sidecars[one].content.get("parents") or []]  # fmt: skip
+        generation = [one for one in dict.fromkeys(parents) if one in run.sidecars and one not in seen]
+        seen |= set(generation)
     sidecar = run.sidecars[name]
-    return join(links[1:], f" (gap: {sidecar.reason})" if sidecar.state == "absent" else None)
+    return join(parts, f" (gap: {sidecar.reason})" if sidecar.state == "absent" else None)
 
 
 def _parents(run: Run, content: Mapping[str, Any]) -> Html:

@@ -11,21 +11,25 @@ from radbench import check
 from radbench.encoder import Features, find, names
 
 GIANT = {name for name in names() if (find(name).card.params or 0) > 5e8}
-
-
-def ids() -> list:
-    return [pytest.param(name, marks=pytest.mark.slow) if name in GIANT else name for name in names()]
+LARGE = {name for name in names() if (find(name).card.image_size or 0) > 32 * (find(name).card.patch or 1)}
+CHEAP = (check.loads_ready, check.parameters_are_counted, check.preprocess_keeps_its_contract)
 
 
 @pytest.fixture(scope="module")
 def subject(request, subject_of) -> check.Subject:
-    """A giant is built at the side of 8 patches: all its parameters, a twentieth of the arithmetic."""
-    if request.param not in GIANT:
+    """An input of more than 32 x 32 patches is reduced to 8 x 8: the same network, a twentieth of the arithmetic."""
+    if request.param not in LARGE:
         return subject_of(request.param)
     full = find(request.param)
-    small = type("Small", (full,), {"card": dataclasses.replace(full.card, image_size=8 * full.card.patch, params=None)})
-    small.__module__ = full.__module__
-    return check.Subject(request.param, small)
+    side = 8 * full.card.patch
+    options = dict(full.options) | ({"image_size": side} if "image_size" in full.options else {})
+    positions = (full.card.image_size // full.card.patch) ** 2 - 8**2  # so many fewer are learnt
+    card = dataclasses.replace(full.card, image_size=side, params=full.card.params - positions * full.card.dim)
+    return check.Subject(request.param, type("Small", (full,), {"card": card, "options": options, "__module__": full.__module__}))
+
+
+def ids() -> list:
+    return [pytest.param(name, marks=pytest.mark.slow) if name in GIANT else name for name in names()]
 
 
 @pytest.mark.parametrize("one", check.CHECKS, ids=lambda one: one.__name__)
@@ -36,6 +40,13 @@ def test_encoder_keeps_the_contract(subject, one):
         one(subject)
     except check.NotApplicableError as reason:
         pytest.skip(str(reason))
+
+
+@pytest.mark.parametrize("one", CHEAP, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("name", sorted(LARGE - GIANT))
+def test_large_input_at_its_own_size(subject_of, name, one):
+    """Where the other tests reduce the input, what costs no forward pass is checked at the card's own size."""
+    one(subject_of(name))
 
 
 @pytest.mark.parametrize("one", check.CHECKS, ids=lambda one: one.__name__)
@@ -134,19 +145,19 @@ def uncropped(self, image):
 
 
 BREAKS = [
-    (check.grid_is_upright, {"encode": flipped}), (check.grid_is_upright, {"encode": shifted}),
-    (check.grid_is_upright, {"encode_levels": transposed_levels}), (check.rows_are_independent, {"encode": centred_on_the_batch}),
-    (check.encoding_is_deterministic, {"encode": dropping_out}), (check.loads_ready, {"load": training}),
-    (check.preprocess_keeps_its_contract, {"preprocess": unnormalised}),
-    (check.preprocess_keeps_its_contract, {"preprocess": uncropped}),
+    (check.grid_is_upright, "encode", flipped), (check.grid_is_upright, "encode", shifted),
+    (check.grid_is_upright, "encode_levels", transposed_levels), (check.rows_are_independent, "encode", centred_on_the_batch),
+    (check.encoding_is_deterministic, "encode", dropping_out), (check.loads_ready, "load", training),
+    (check.preprocess_keeps_its_contract, "preprocess", unnormalised),
+    (check.preprocess_keeps_its_contract, "preprocess", uncropped),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("one, methods", BREAKS, ids=lambda value: getattr(value, "__name__", None) or next(iter(value.values())).__name__)
-def test_check_catches(template, one, methods):
+@pytest.mark.parametrize("one, method, broken_method", BREAKS, ids=[entry[2].__name__ for entry in BREAKS])
+def test_check_catches(template, one, method, broken_method):
     """A wrapper broken in one known way is turned down by the check that is there for it."""
     with pytest.raises(check.ContractError, match="encoders/broken.py"):
-        one(broken(template, **methods))
+        one(broken(template, **{method: broken_method}))
 
 
 def test_check_catches_a_wrong_card(template):

@@ -138,7 +138,7 @@ def test_pickle_with_code_is_not_run(tmp_path):
 def test_wrong_width(tmp_path, tiny):
     """Weights of a wider network are turned down, with the tensor, its shape and the right one."""
     save_file({name: torch.cat([value, value]) for name, value in tiny.items()}, tmp_path / "model.safetensors")
-    with pytest.raises(WeightsError, match=r"not the weights of this network; got cls_token is \(2, 1, 192\) and not \(1, 1, 192\)"):
+    with pytest.raises(WeightsError, match=r"not the weights .*got cls_token is \(2, 1, 192\) and not \(1, 1, 192\)"):
         load(tmp_path)
 
 
@@ -166,7 +166,7 @@ def test_rad_dino_turns_down_another_config(tmp_path):
     """A config.json of another width, or one that is no JSON, is turned down before any weight is read."""
     config = {"model_type": "dinov2", "hidden_size": 1024, "patch_size": 14, "image_size": 518}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(WeightsError, match=r"config.json: is of another network .*got \(1024, 14, 518\); expected \(768, 14, 518\)"):
+    with pytest.raises(WeightsError, match=r"config.json: is of another .*got \(1024, 14, 518\); expected \(768, 14, 518\)"):
         find("rad_dino")(tmp_path).load("cpu")
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(WeightsError, match="config.json: cannot be read"):

@@ -92,7 +92,8 @@ def transformers_from_clip(state: dict) -> dict:
             for name, value in zip(("q_proj", "k_proj", "v_proj"), joint, strict=True):
                 out[f"{theirs}.self_attn.{name}.{part}"] = value
             out[f"{theirs}.self_attn.out_proj.{part}"] = state[f"{ours}.attn.out_proj.{part}"]
-            for name, other in (("layer_norm1", "ln_1"), ("layer_norm2", "ln_2"), ("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj")):
+            same = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
+            for name, other in same.items():
                 out[f"{theirs}.{name}.{part}"] = state[f"{ours}.{other}.{part}"]
     return out
 
