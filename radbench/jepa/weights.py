@@ -36,11 +36,11 @@ class Trunk(nn.Module):
 def load_run(folder: Path | None, which: str, device: str) -> Trunk:
     """The trunk of `{folder}/{which}.safetensors` ("encoder", "context" or "initial"); a random ViT-B/14 without a folder."""
     if folder is None:
-        return Trunk(UNTRAINED).to(device)
+        return Trunk(UNTRAINED).eval().to(device)
     path = folder / f"{which}.safetensors"
     if not path.is_file():
         raise WeightsError(path, "no such weights", got=sorted(entry.name for entry in folder.iterdir()),
                            expected="encoder, context or initial", fix="mend the option weights_of")  # fmt: skip
     trunk = Trunk(json.loads((folder / "config.json").read_text()))
     trunk.vit.load_state_dict(load_file(path))
-    return trunk.to(device)
+    return trunk.eval().to(device)
