@@ -268,7 +268,9 @@ rule report:
         code=STATS,
         tables="results/tables/meta.json",
         spec="results/tables/spec.json",
+        runs=[f"results/pretrain/{run}/meta.json" for run in PLAN.config.pretrain],
     output:
+        "results/report/meta.json",
         "results/report/index.html",
     log:
         "results/logs/report.log",

@@ -6,8 +6,7 @@ deep learning library inside `load`: this file is imported whenever encoders are
 
 from radbench.encoder import Card, Encoder, Features
 from radbench.image import normalise, resize
-
-from .rad_dino import load_strict
+from radbench.weights import load_strict
 
 
 class Template(Encoder):

@@ -2,8 +2,7 @@
 
 from radbench.encoder import Card, Encoder, Features
 from radbench.image import center_crop, normalise, resize_shortest
-
-from .rad_dino import load_strict
+from radbench.weights import load_strict
 
 FILE = "biovil_t_image_model_proj_size_128.pt"
 RESIZE, CROP = 512, 448

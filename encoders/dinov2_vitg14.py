@@ -2,8 +2,7 @@
 
 from radbench.encoder import Card, Encoder, Features
 from radbench.image import normalise, resize_crop
-
-from .rad_dino import load_strict
+from radbench.weights import load_strict
 
 
 class Dinov2Giant(Encoder):

@@ -1,11 +1,9 @@
 """RAD-DINO: DINOv2 ViT-B/14 continued on public chest radiographs (Pérez-García et al., 2025, arXiv 2401.10815)."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 from radbench.encoder import Card, Encoder, Features
 from radbench.errors import WeightsError
 from radbench.image import normalise, resize_shortest
+from radbench.weights import load_strict
 
 
 class RadDino(Encoder):
@@ -61,37 +59,3 @@ class RadDino(Encoder):
             what = "is of another network (width, patch, input)"
             raise WeightsError(file, what, got=found, expected=wanted, fix=self.card.how_to_get)
         return config
-
-
-def load_strict(module, path: Path, name: str, *, select: Callable[[dict], dict] = dict, assign=False, fix: str = "") -> None:
-    """Fill `module` from the file `path`, or from `path / name`: safetensors, or a pickle of plain tensors.
-
-    `select` maps the state dict of the file to that of the module; what it returns has to fit exactly. `assign` takes
-    the tensors over instead of copying them, for a module built on the meta device.
-
-    Raises:
-        WeightsError: no such file, unreadable (truncated, or more than tensors in it), or keys or shapes differ.
-    """
-    import pickle
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    file = path / name if path.is_dir() else path
-    try:
-        found = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
-        found = select(found)
-    except (OSError, RuntimeError, EOFError, KeyError, AttributeError, SafetensorError, pickle.UnpicklingError) as error:
-        got = f"{type(error).__name__} {error}".splitlines()[0]
-        what, expected = "cannot be read as a state dict", "a complete file of tensors"
-        raise WeightsError(file, what, got=got, expected=expected, fix=fix) from None
-    wanted = module.state_dict()
-    wrong = [f"missing {key}" for key in wanted if key not in found] + [f"unexpected {key}" for key in found if key not in wanted]
-    wrong += [f"{key} is {tuple(found[key].shape)} and not {tuple(wanted[key].shape)}" for key in wanted
-              if key in found and found[key].shape != wanted[key].shape]  # fmt: skip
-    if wrong:
-        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
-        raise WeightsError(file, "not the weights of this network", got="; ".join(wrong[:4]) + more,
-                           expected=f"the {len(wanted)} tensors of {type(module).__name__}", fix=fix)  # fmt: skip
-    module.load_state_dict(found, assign=assign)

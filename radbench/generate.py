@@ -1,6 +1,6 @@
 """Stage: phantom data as a tidy folder.
 
-    python -m radbench.generate --dataset phantom --spec '{"patients": 400, "seed": 12}'
+python -m radbench.generate --dataset phantom --spec '{"patients": 400, "seed": 12}'
 """
 
 import argparse

@@ -152,7 +152,7 @@ class Plan:
 
         pretraining = self.pretraining_indexes()
         return {
-            "title": config.title, "results": "results", "published": str(artifact.ROOT / "results" / "published"),
+            "title": config.title, "results": "results",
             "reference": config.statistics.reference, "encoders": self.encoders,
             "controls": [name for name in self.encoders if encoder.find(name).card.control],
             "cards": {name: self._card(name) for name in self.encoders},
@@ -175,7 +175,9 @@ class Plan:
     def _encoder(self, name: str) -> dict[str, Any]:
         return self.config.encoders[name].model_dump()
 
-    def _task(self, module: str, task: str, dataset: str, name: str, spec: dict, data_gap: str | None, publish: list[str] | None = None) -> str:
+    def _task(
+        self, module: str, task: str, dataset: str, name: str, spec: dict, data_gap: str | None, publish: list[str] | None = None
+    ) -> str:
         if gap := self.weights_gap(name) or data_gap:
             return _gap(f"{task}/{dataset}/{name}", "predictions", gap, name, task, publish)
         return _python(module, dataset=dataset, encoder=name, spec=spec)
@@ -186,7 +188,9 @@ def _python(module: str, **arguments: Any) -> str:
     return f"python -m {module} {' '.join(words)}"
 
 
-def _gap(name: str, kind: str, reason: str, encoder_name: str | None = None, task: str | None = None, publish: list[str] | None = None) -> str:
+def _gap(
+    name: str, kind: str, reason: str, encoder_name: str | None = None, task: str | None = None, publish: list[str] | None = None
+) -> str:
     words = ["python -m radbench.gap", f"--folder results/{name}", f"--kind {kind}", f"--reason {shlex.quote(reason)}"]
     words += [f"--encoder {encoder_name}"] * bool(encoder_name) + [f"--task {task}"] * bool(task)
     return " ".join(words + (["--publish", *publish] if publish else []))

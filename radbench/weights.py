@@ -9,6 +9,7 @@ A weight that is not there is `Absent`, with the next step in words; it becomes 
 import argparse
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from . import artifact
@@ -73,6 +74,40 @@ def fingerprint(path: Path | None, card: Card) -> dict[str, str]:
     if card.sha256 and card.sha256 not in hashes.values():
         raise WeightsError(path, "not the weights of the card", got=hashes, expected=card.sha256, fix=card.how_to_get)
     return hashes
+
+
+def load_strict(module, path: Path, name: str, *, select: Callable[[dict], dict] = dict, assign=False, fix: str = "") -> None:
+    """Fill `module` from the file `path`, or from `path / name`: safetensors, or a pickle of plain tensors.
+
+    `select` maps the state dict of the file to that of the module; what it returns has to fit exactly. `assign` takes
+    the tensors over instead of copying them, for a module built on the meta device.
+
+    Raises:
+        WeightsError: no such file, unreadable (truncated, or more than tensors in it), or keys or shapes differ.
+    """
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = path / name if path.is_dir() else path
+    try:
+        found = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+        found = select(found)
+    except (OSError, RuntimeError, EOFError, KeyError, AttributeError, SafetensorError, pickle.UnpicklingError) as error:
+        got = f"{type(error).__name__} {error}".splitlines()[0]
+        what, expected = "cannot be read as a state dict", "a complete file of tensors"
+        raise WeightsError(file, what, got=got, expected=expected, fix=fix) from None
+    wanted = module.state_dict()
+    wrong = [f"missing {key}" for key in wanted if key not in found] + [f"unexpected {key}" for key in found if key not in wanted]
+    wrong += [f"{key} is {tuple(found[key].shape)} and not {tuple(wanted[key].shape)}" for key in wanted
+              if key in found and found[key].shape != wanted[key].shape]  # fmt: skip
+    if wrong:
+        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+        raise WeightsError(file, "not the weights of this network", got="; ".join(wrong[:4]) + more,
+                           expected=f"the {len(wanted)} tensors of {type(module).__name__}", fix=fix)  # fmt: skip
+    module.load_state_dict(found, assign=assign)
 
 
 def _how(name: str, card: Card) -> str:

@@ -14,5 +14,10 @@ be derived again years later without a GPU, weights or the code that made the pr
     published.py     the paper's numbers
     typeset.py       LaTeX and Markdown
     compare.py       entry point: one task on one dataset -> estimates.csv, comparisons.csv
+    scores.py        Tables 3 to 5: one cell per encoder and target, with verdict and marks
+    significance.py  Table 6: the reference encoder against the others, Holm over the family
     tables.py        entry point: everything -> tables 1 to 6, published beside measured
+    figures.py       forest plots and curves as inline SVG, pictures as data URIs
+    page.py          HTML with escaping, Markdown tables read back, the style sheet
+    report.py        entry point: tables, plots, examples, cost and provenance -> one HTML page
 """

@@ -56,8 +56,7 @@ class PatientResamples:
         """(B, ...) totals of per-patient sums (P, ...) in each resample: one matrix product."""
         flat = patient_sums.reshape(self.patients.size, -1)
         blocks = [
-            self.counts[start : start + BLOCK_RESAMPLES].astype(np.float64) @ flat
-            for start in range(0, len(self.counts), BLOCK_RESAMPLES)
+            self.counts[start : start + BLOCK_RESAMPLES].astype(np.float64) @ flat for start in range(0, len(self.counts), BLOCK_RESAMPLES)
         ]
         return np.concatenate(blocks).reshape(-1, *patient_sums.shape[1:])
 

@@ -139,9 +139,7 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], resamples: int) 
                 }  # fmt: skip
 
 
-def comparison_rows(
-    cohort: Cohort, measured: Sequence[Measured], draws: PatientResamples, seed: int
-) -> Iterator[dict[str, Any]]:
+def comparison_rows(cohort: Cohort, measured: Sequence[Measured], draws: PatientResamples, seed: int) -> Iterator[dict[str, Any]]:
     """Rows of comparisons.csv: each present encoder against each other, on every cell that both have."""
     signs = patient_signs(draws.patients, len(draws.counts), seed).astype(np.float64)
     # The flipped difference is linear in the encoder, so one product per encoder and cell serves all pairs.

@@ -1,14 +1,14 @@
 """What can go wrong when numbers are derived; each message says where, what was got, what would be right, what to do.
 
-    StatsError
-    ├── SidecarError        meta.json missing, unreadable or of another format
-    ├── HashMismatch        a file is not the one its sidecar vouches for
-    ├── PredictionsError    predictions of another task, dataset or encoder; columns missing; numbers not finite
-    ├── SampleMismatch      encoders (or replicates) do not cover the same samples
-    ├── TruthMismatch       the same sample has another target, reference or patient in another encoder's file
-    ├── ProtocolMismatch    cells made under different versions or protocols refuse to share a table
-    ├── ReferenceMissing    the reference encoder is not among the folders
-    └── SpecError           the description of the tables is incomplete
+StatsError
+├── SidecarError        meta.json missing, unreadable or of another format
+├── HashMismatch        a file is not the one its sidecar vouches for
+├── PredictionsError    predictions of another task, dataset or encoder; columns missing; numbers not finite
+├── SampleMismatch      encoders (or replicates) do not cover the same samples
+├── TruthMismatch       the same sample has another target, reference or patient in another encoder's file
+├── ProtocolMismatch    cells made under different versions or protocols refuse to share a table
+├── ReferenceMissing    the reference encoder is not among the folders
+└── SpecError           the description of the tables is incomplete
 """
 
 

@@ -181,18 +181,3 @@ def example_bands(path: Path, sets: int) -> list[tuple[Image.Image, Image.Image]
     strips = [whole.crop((0, k * band + row * side, whole.width, k * band + (row + 1) * side))
               for k in range(sets) for row in (0, 1)]  # fmt: skip
     return list(zip(strips[::2], strips[1::2], strict=True))
-
-
-def anonymous_sheet(path: Path) -> Image.Image | None:
-    """A contact sheet without the line of file names above each picture; None when it is laid out otherwise.
-
-    Tiles are 256 wide, six across, and begin with 26 pixels of caption whose first line names the file.
-    """
-    sheet = Image.open(path).convert("RGB")
-    tile, caption = 256, 26
-    if sheet.width != 6 * tile or sheet.height % (tile + caption):
-        return None
-    pixels = np.array(sheet)
-    for top in range(0, sheet.height, tile + caption):
-        pixels[top : top + 14] = 0
-    return Image.fromarray(pixels)

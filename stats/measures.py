@@ -56,9 +56,7 @@ class Measurement:
         return float(self.replicates.std(ddof=1)) if self.replicates.size > 1 else np.nan
 
 
-def linear_probe(
-    rows: pd.DataFrame, resamples: PatientResamples, aggregates: Sequence[Sequence[str]] = ()
-) -> list[Measurement]:
+def linear_probe(rows: pd.DataFrame, resamples: PatientResamples, aggregates: Sequence[Sequence[str]] = ()) -> list[Measurement]:
     """AUPRC and AUROC per label, and their unweighted mean over labels as target ``Agg-<k>``.
 
     A label without both classes in the test set is ``undefined`` and stays out of the mean (its name says how many
@@ -161,9 +159,7 @@ def _mean_over_images(
                        patient_sums=sums, **sizes)  # fmt: skip
 
 
-def report_generation(
-    rows: pd.DataFrame, resamples: PatientResamples, not_computed: dict[str, str]
-) -> list[Measurement]:
+def report_generation(rows: pd.DataFrame, resamples: PatientResamples, not_computed: dict[str, str]) -> list[Measurement]:
     """BLEU-4 (corpus), ROUGE-L in two conventions and, where their columns exist, RG_ER and CheXbert macro F1-14.
 
     Args:
@@ -177,9 +173,7 @@ def report_generation(
     def ratio_of_sums(metric: str, statistics: np.ndarray, of_sums) -> Measurement:
         """``statistics`` (R, n, ...) per report; ``of_sums`` turns totals over reports into the metric."""
         whole = of_sums(statistics.sum(axis=1))
-        samples = np.mean(
-            [of_sums(resamples.resampled(resamples.patient_sums(patients, one))) for one in statistics], axis=0
-        )
+        samples = np.mean([of_sums(resamples.resampled(resamples.patient_sums(patients, one))) for one in statistics], axis=0)
         return Measurement(REPORT, metric, whole, samples, **size)
 
     def per_replicate(columns: list[str]) -> np.ndarray:

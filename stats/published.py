@@ -106,9 +106,7 @@ class Published:
             for row in self._read("table5_report_generation.csv")
         ]  # fmt: skip
 
-    def find(
-        self, table: int, dataset: str, paper_name: str, metric: str, names: Iterable[str], decoder: str = "UPerNet"
-    ) -> Score | None:
+    def find(self, table: int, dataset: str, paper_name: str, metric: str, names: Iterable[str], decoder: str = "UPerNet") -> Score | None:
         """The score a measured cell is held against: same row, data, metric and column; the same decoder if printed."""
         wanted = {name.lower() for name in names}
         starred = paper_name.endswith("*")

@@ -48,9 +48,7 @@ def auroc(target: np.ndarray, score: np.ndarray, counts: np.ndarray | None = Non
     return average_precision_and_auroc(target, score, counts)[1]
 
 
-def average_precision_and_auroc(
-    target: np.ndarray, score: np.ndarray, counts: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def average_precision_and_auroc(target: np.ndarray, score: np.ndarray, counts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Both statistics from one pass over the sorted images; see :func:`average_precision` and :func:`auroc`."""
     target = np.asarray(target) > 0
     score = np.asarray(score)

@@ -187,9 +187,7 @@ def score_cells(section: Section, encoders: Iterable[Encoder], published: Publis
     return [score_cell(section, encoder, *column, published) for encoder in encoders for column in columns]
 
 
-def score_cell(
-    section: Section, encoder: Encoder, column: str, target: str, metric: str, published: Published
-) -> ScoreCell:
+def score_cell(section: Section, encoder: Encoder, column: str, target: str, metric: str, published: Published) -> ScoreCell:
     """One cell: the estimate or the reason for its absence, the paper's number, the verdict."""
     estimate = find_estimate(section, encoder, target, metric)
     score = None
@@ -244,9 +242,7 @@ def judge(section: Section, estimate: Mapping[str, str], score: Score | None) ->
 # ---------------------------------------------------------------- for a reader
 
 
-def score_panel(
-    section: Section, encoders: Sequence[Encoder], cells: Sequence[ScoreCell], published: Published
-) -> Panel:
+def score_panel(section: Section, encoders: Sequence[Encoder], cells: Sequence[ScoreCell], published: Published) -> Panel:
     """A dataset's block: measured rows, then (where the paper has these data) published rows."""
     columns = section.displayed()
     by_place = {(cell.encoder.name, cell.target, cell.metric): cell for cell in cells}
@@ -293,9 +289,7 @@ def _ranks(cells: Sequence[ScoreCell]) -> dict[tuple[str, str, str], int]:
     return ranks
 
 
-def _published_rows(
-    section: Section, columns: Sequence[tuple[str, str, str]], lead: int, published: Published
-) -> list[list[Cell | str]]:
+def _published_rows(section: Section, columns: Sequence[tuple[str, str, str]], lead: int, published: Published) -> list[list[Cell | str]]:
     by_row: dict[str, list[Score]] = {}
     for score in published.scores:
         if score.table == section.table and score.dataset == section.paper and score.column != AGG_PRINTED:
@@ -356,4 +350,3 @@ def _grouped(lead: str, mark: str, cells: Sequence[ScoreCell]) -> list[str]:
         for part in re.findall(rf"{mark}: (.*?)(?=; reduced protocol|$)", cell.marks):
             what.setdefault(part, []).append(cell.encoder.title)
     return [f"{lead}: {text} ({', '.join(dict.fromkeys(who))})" for text, who in what.items()]
-

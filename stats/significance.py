@@ -142,8 +142,10 @@ def significance_panels(rows: Sequence[Mapping[str, Any]], reference: Encoder) -
     ]  # fmt: skip
     notes = [
         "✓✓ significant after Holm over the family (one-sided, 5 %); ✓ better, not significant; ✗ not better.",
-        (f"Δ: {reference.title} minus baseline, points, paired bootstrap over patients. Family: the "
-        f"{best[0]['family_size'] if best else 0} tested columns of Tables 3 to 5, aggregates not among them."),
+        (
+            f"Δ: {reference.title} minus baseline, points, paired bootstrap over patients. Family: the "
+            f"{best[0]['family_size'] if best else 0} tested columns of Tables 3 to 5, aggregates not among them."
+        ),
     ]
     if any(row["rule"] == BEST_CONTROL for row in best):
         notes.append("No encoder other than the controls is present: the baseline is the best control, a check that "

@@ -40,6 +40,9 @@ from .scores import (
 from .significance import FIXED, SIGNIFICANCE_COLUMNS, significance_panels, significance_rows
 from .typeset import Cell, Panel, latex, markdown
 
+#: The paper's numbers, tracked beside this folder.
+PUBLISHED = Path(__file__).resolve().parent.parent / "results" / "published"
+
 DATA_COLUMNS = ("dataset", "title", "quantity", "measured", "published_dataset", "published", "difference", "verdict",
                 "reason")  # fmt: skip
 ENCODER_COLUMNS = ("encoder", "title", "control", "attribute", "measured", "card", "published_row", "published",
@@ -65,10 +68,10 @@ def write_tables(spec_path: Path | str, out: Path | str) -> Sidecar:
         StatsError: see `stats.errors`; nothing is written then.
     """
     started = time.perf_counter()
-    spec = _read_spec(Path(spec_path))
-    published = Published(spec.get("published", "results/published"))
+    spec = read_spec(Path(spec_path))
+    published = Published(spec.get("published") or PUBLISHED)
     sidecars: list[Sidecar] = []
-    encoders = _read_encoders(spec, sidecars)
+    encoders = read_encoders(spec, sidecars)
     sections = {n: [read_section(n, one, sidecars) for one in spec.get(f"table{n}") or []] for n in TASKS}
     for of_table in sections.values():
         refuse_mixed_versions(of_table)
@@ -113,7 +116,8 @@ def write_tables(spec_path: Path | str, out: Path | str) -> Sidecar:
     )  # fmt: skip
 
 
-def _read_spec(path: Path) -> dict[str, Any]:
+def read_spec(path: Path) -> dict[str, Any]:
+    """The specification of radbench.plan; SpecError when it is no JSON object or lacks what it must have."""
     try:
         spec = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
@@ -126,7 +130,8 @@ def _read_spec(path: Path) -> dict[str, Any]:
     return spec
 
 
-def _read_encoders(spec: Mapping[str, Any], sidecars: list[Sidecar]) -> list[Encoder]:
+def read_encoders(spec: Mapping[str, Any], sidecars: list[Sidecar]) -> list[Encoder]:
+    """The encoders of a specification, in its order; the sidecars that were read are appended to `sidecars`."""
     encoders = []
     for name in spec["encoders"]:
         address = (spec.get("cards") or {}).get(name)
@@ -148,9 +153,7 @@ def _read_encoders(spec: Mapping[str, Any], sidecars: list[Sidecar]) -> list[Enc
 QUANTITIES = {"subjects": "patients", "images": "images", "frontal": "frontal", "lateral": "lateral"}
 
 
-def table1(
-    spec: Mapping[str, Any], published: Published, sidecars: list[Sidecar]
-) -> tuple[list[dict[str, Any]], list[Panel]]:
+def table1(spec: Mapping[str, Any], published: Published, sidecars: list[Sidecar]) -> tuple[list[dict[str, Any]], list[Panel]]:
     """Subjects, images and views of the pretraining data, counted on disk, beside the paper's."""
     paper_names = spec.get("paper") or {}
     rows, lines, notes = [], [], []
@@ -190,9 +193,7 @@ def table1(
     return rows, [Panel("Pretraining data", header, lines, "l" + "r" * len(QUANTITIES), list(dict.fromkeys(notes)))]
 
 
-def _data_row(
-    dataset: str, title: str, quantity: str, measured: int | None, paper: str, published: Published, why: str
-) -> dict[str, Any]:
+def _data_row(dataset: str, title: str, quantity: str, measured: int | None, paper: str, published: Published, why: str) -> dict[str, Any]:
     counts = {(r["dataset"], r["quantity"]): int(r["value"]) for r in published.data}
     printed = counts.get((paper, quantity))
     if measured is None:
@@ -263,9 +264,7 @@ def _in_millions(value: Any) -> str:
     return f"{int(value) / 1e6:.1f} M" if re.fullmatch(r"\d+", str(value)) else str(value)
 
 
-def _encoder_row(
-    encoder: Encoder, attribute: str, measured: Any, card: Any, published_name: str, published: Published
-) -> dict[str, Any]:
+def _encoder_row(encoder: Encoder, attribute: str, measured: Any, card: Any, published_name: str, published: Published) -> dict[str, Any]:
     row, printed = _published_attribute(encoder.paper_name, published_name, published)
     found = card if measured is None else measured
     if printed is None:

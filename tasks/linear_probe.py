@@ -141,7 +141,7 @@ def train(features: torch.Tensor, targets: torch.Tensor, fold: torch.Tensor, pro
     mean, sd = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
     inputs = (features - mean) / sd
     known = (targets == 0) | (targets == 1)
-    learned = (fold[:, None] != torch.arange(folds, device=fold.device))  # (N, K)
+    learned = fold[:, None] != torch.arange(folds, device=fold.device)  # (N, K)
     weights = (learned[:, :, None] & known[:, None, :]).to(features.dtype)  # (N, K, C)
     positives = targets.nan_to_num(0).clamp(0, 1).to(features.dtype)[:, None, :]  # (N, 1, C)
 

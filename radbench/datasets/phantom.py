@@ -55,8 +55,23 @@ from scipy import ndimage
 from ..errors import ConfigError
 
 __all__ = [
-    "LABELS", "PREVALENCE", "SCANNERS", "STRUCTURES", "Acquisition", "Anatomy", "Finding", "ImageFacts", "Patient",
-    "Study", "cardiothoracic_ratio", "contact_sheet", "draw_patient", "generate", "image_facts", "render", "report",
+    "LABELS",
+    "PREVALENCE",
+    "SCANNERS",
+    "STRUCTURES",
+    "Acquisition",
+    "Anatomy",
+    "Finding",
+    "ImageFacts",
+    "Patient",
+    "Study",
+    "cardiothoracic_ratio",
+    "contact_sheet",
+    "draw_patient",
+    "generate",
+    "image_facts",
+    "render",
+    "report",
 ]
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -339,8 +354,11 @@ def _draw_acquisition(rng: np.random.Generator, view: str, anatomy: Anatomy, sca
     field = anatomy.lung_length * rng.uniform(1.42, 1.62)
     collimation = tuple(float(v) for v in rng.uniform(0.004, 0.035, 4))
     collimated = rng.random() < scanner.collimated
-    chances = {"ecg": 0.45, "line": 0.30, "tube": 0.18, "pacemaker": 0.05} if portable else {
-        "ecg": 0.06, "line": 0.05, "tube": 0.01, "pacemaker": 0.04}
+    chances = (
+        {"ecg": 0.45, "line": 0.30, "tube": 0.18, "pacemaker": 0.05}
+        if portable
+        else {"ecg": 0.06, "line": 0.05, "tube": 0.01, "pacemaker": 0.04}
+    )
     return Acquisition(
         view=view,
         aspect=float(rng.uniform(0.85, 1.05)),
@@ -365,9 +383,7 @@ def image_facts(patient: Patient) -> Iterator[tuple[Study, ImageFacts]]:
     for study in patient.studies:
         for number, acquisition in enumerate(study.images, start=1):
             stem = f"{study.study_id}_i{number}"
-            yield study, ImageFacts(
-                stem, patient.site, patient.anatomy, study.findings, acquisition, study.texture_seed
-            )
+            yield study, ImageFacts(stem, patient.site, patient.anatomy, study.findings, acquisition, study.texture_seed)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -470,8 +486,7 @@ def _lung(facts: ImageFacts, grid: Grid, side: Side) -> Lung:
     height += 1.9 * _severity(facts, FIBROSIS)  # stiff lungs hold less air and draw the diaphragm up
     crest = 0.47 * half
     outwards = np.clip((x - crest) / (half * 1.015 - crest), -1, 1)
-    dome = length - height * np.where(
-        outwards > 0, (1 - np.abs(outwards) ** 2.3) ** 0.62, 1 - 0.32 * np.abs(outwards) ** 2)
+    dome = length - height * np.where(outwards > 0, (1 - np.abs(outwards) ** 2.3) ** 0.62, 1 - 0.32 * np.abs(outwards) ** 2)
     across = (x - medial) / np.maximum(lateral - medial, 0.05)
     return Lung(side, columns, x, lateral, medial, dome, across, down, length)
 
@@ -779,8 +794,9 @@ def _vessels(facts: ImageFacts, grid: Grid, lungs: tuple[Lung, Lung]) -> np.ndar
         ends = np.stack([px[:, 0], py[:, 0], px[:, 1], py[:, 1]], 1) * scale
         widths = np.maximum(1, np.round(2 * strokes[:, 4] / grid.step * scale)).astype(int)
         # A line one pixel wide stands for a thinner vessel: its brightness carries the missing width.
-        fills = np.minimum(255, 255 * strokes[:, 4] / 0.42 * np.minimum(
-            1, 2 * strokes[:, 4] / grid.step * scale / widths + 0.25)).astype(int)
+        fills = np.minimum(255, 255 * strokes[:, 4] / 0.42 * np.minimum(1, 2 * strokes[:, 4] / grid.step * scale / widths + 0.25)).astype(
+            int
+        )
         for line, stroke, fill in zip(ends.tolist(), widths.tolist(), fills.tolist(), strict=True):
             draw.line(line, fill=fill, width=stroke)
     small = canvas.resize((width, height), Image.Resampling.BOX)
@@ -928,8 +944,7 @@ def _devices(facts: ImageFacts, grid: Grid) -> np.ndarray | float:
         line = _spline(points)
         px, py = grid.pixels(line[:, 0], line[:, 1])
         stroke = max(1, round(diameter / grid.step * scale))
-        draw.line([*zip((px * scale).tolist(), (py * scale).tolist(), strict=True)],
-                  fill=fill, width=stroke, joint="curve")
+        draw.line([*zip((px * scale).tolist(), (py * scale).tolist(), strict=True)], fill=fill, width=stroke, joint="curve")
 
     def disc(x: float, y: float, radius: float, fill: int) -> None:
         px, py = grid.pixels(x, y)
@@ -977,8 +992,10 @@ def _burn_in(image: np.ndarray, facts: ImageFacts, rng: np.random.Generator) -> 
         rows = np.arange(height)[:, None] / height
         columns = np.arange(width)[None] / width
         lean = rng.uniform(-0.02, 0.02)
-        edge = np.minimum(np.minimum(rows - top - lean * columns, 1 - bottom - rows + lean * columns),
-                          np.minimum(columns - left + lean * rows, 1 - right - columns - lean * rows))
+        edge = np.minimum(
+            np.minimum(rows - top - lean * columns, 1 - bottom - rows + lean * columns),
+            np.minimum(columns - left + lean * rows, 1 - right - columns - lean * rows),
+        )
         image *= 0.03 + 0.97 * np.clip(edge * height / 1.5 + 0.5, 0, 1)
     if acquisition.marker:
         letter = max(9, round(scanner.marker_font * height))
@@ -1019,8 +1036,14 @@ def _tilted(values: np.ndarray, degrees: float) -> np.ndarray:
     margin = 0 if bits else math.ceil(max(height, width) * abs(sine) / 2) + 2
     padded = values if bits else np.pad(values, margin, mode="edge")
     middle_x, middle_y = width / 2, height / 2
-    matrix = (cosine, sine, margin + middle_x - cosine * middle_x - sine * middle_y,
-              -sine, cosine, margin + middle_y + sine * middle_x - cosine * middle_y)
+    matrix = (
+        cosine,
+        sine,
+        margin + middle_x - cosine * middle_x - sine * middle_y,
+        -sine,
+        cosine,
+        margin + middle_y + sine * middle_x - cosine * middle_y,
+    )
     resample = Image.Resampling.NEAREST if bits else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(padded).transform((width, height), Image.Transform.AFFINE, matrix, resample))
 
@@ -1285,22 +1308,25 @@ def _normal_sentences(study: Study, pick: Callable[..., str], rng: np.random.Gen
         if not group:
             continue
         listed = group[0] if len(group) == 1 else ", ".join(group[:-1]) + " or " + group[-1]
-        sentences.append(pick(f"no {listed}.", f"there is no {listed}.", f"no evidence of {listed}.",
-                              f"{listed} is not seen."))
+        sentences.append(pick(f"no {listed}.", f"there is no {listed}.", f"no evidence of {listed}.", f"{listed} is not seen."))
     heart_normal, aorta_normal = CARDIOMEGALY not in findings, AORTA not in findings
     if heart_normal and aorta_normal and rng.random() < 0.4:
         sentences.append(pick("the cardiomediastinal silhouette is normal.", "heart and aorta are normal in size."))
     else:
         if heart_normal:
-            sentences.append(pick("heart size is normal.", "the heart is normal in size.",
-                                  "the heart is not enlarged.", "no cardiomegaly.",
-                                  "cardiac size is within normal limits."))
+            sentences.append(
+                pick(
+                    "heart size is normal.",
+                    "the heart is normal in size.",
+                    "the heart is not enlarged.",
+                    "no cardiomegaly.",
+                    "cardiac size is within normal limits.",
+                )
+            )
         if aorta_normal:
-            sentences.append(pick("the aorta is normal.", "the aortic contour is normal.",
-                                  "the aorta is not enlarged."))
+            sentences.append(pick("the aorta is normal.", "the aortic contour is normal.", "the aorta is not enlarged."))
     if lungs_clear:
-        sentences.append(pick("the lungs are clear.", "both lungs are clear and well expanded.",
-                              "lungs and pleural spaces are clear."))
+        sentences.append(pick("the lungs are clear.", "both lungs are clear and well expanded.", "lungs and pleural spaces are clear."))
     elif FIBROSIS not in findings:
         touched = {side for finding in findings.values() for side, _ in finding.places}
         if len(touched) == 1:
@@ -1308,13 +1334,20 @@ def _normal_sentences(study: Study, pick: Callable[..., str], rng: np.random.Gen
             sentences.append(pick(f"the {other} lung is clear.", f"the {other} hemithorax is unremarkable."))
     sentences = [sentences[i] for i in rng.permutation(len(sentences))]
     plain = [
-        pick("the bones are intact.", "no acute bony abnormality.", "osseous structures are unremarkable.",
-             "age related degenerative change of the thoracic spine.", "no displaced rib fracture is identified."),
-        pick("the trachea is midline.", "the trachea is central.",
-             "the mediastinum is not shifted and the hila are normal.",
-             "the film is taken in good inspiration with satisfactory exposure."),
-        pick("the soft tissues are unremarkable.", "visible upper abdomen is unremarkable.",
-             "both hila are normal in appearance."),
+        pick(
+            "the bones are intact.",
+            "no acute bony abnormality.",
+            "osseous structures are unremarkable.",
+            "age related degenerative change of the thoracic spine.",
+            "no displaced rib fracture is identified.",
+        ),
+        pick(
+            "the trachea is midline.",
+            "the trachea is central.",
+            "the mediastinum is not shifted and the hila are normal.",
+            "the film is taken in good inspiration with satisfactory exposure.",
+        ),
+        pick("the soft tissues are unremarkable.", "visible upper abdomen is unremarkable.", "both hila are normal in appearance."),
     ]
     plain = [plain[i] for i in rng.permutation(len(plain))]
     return [*sentences, *plain]
@@ -1404,8 +1437,19 @@ def _write_patient(
             packed = _packed([drawn[name] for name in names], np.uint8 if len(names) <= 8 else np.uint16)
             Image.fromarray(packed).save(root / "masks" / file.format(stem=facts.stem), compress_level=3)
         labels = [int(label in study.findings) for label in LABELS]
-        rows.append([f"{facts.stem}.png", patient.subject_id, study.study_id, facts.acquisition.view, patient.sex,
-                     patient.age, patient.site, "", *labels])
+        rows.append(
+            [
+                f"{facts.stem}.png",
+                patient.subject_id,
+                study.study_id,
+                facts.acquisition.view,
+                patient.sex,
+                patient.age,
+                patient.site,
+                "",
+                *labels,
+            ]
+        )
     return rows, [[study.study_id, report(patient, study)] for study in patient.studies]
 
 
@@ -1440,8 +1484,7 @@ def contact_sheet(root: Path, path: Path, n: int = 24) -> None:
     overlays = [row for row in rows if (Path(root) / "masks" / _mask_name(row["image"], 0)).exists()][:across]
     sheet = Image.new("RGB", (across * tile, (down + bool(overlays)) * (tile + caption)))
     draw = ImageDraw.Draw(sheet)
-    short = {OPACITY: "opacity", CARDIOMEGALY: "heart", THICKENING: "pleura", AORTA: "aorta", FIBROSIS: "fibrosis",
-             EFFUSION: "effusion"}
+    short = {OPACITY: "opacity", CARDIOMEGALY: "heart", THICKENING: "pleura", AORTA: "aorta", FIBROSIS: "fibrosis", EFFUSION: "effusion"}
     for place, row in enumerate([*rows, *overlays]):
         is_overlay = place >= len(rows)
         column, line = (place - len(rows), down) if is_overlay else (place % across, place // across)
@@ -1452,7 +1495,7 @@ def contact_sheet(root: Path, path: Path, n: int = 24) -> None:
         left, top = column * tile, line * (tile + caption)
         sheet.paste(picture, (left, top + caption))
         names = ", ".join(short[label] for label in LABELS if row[label] == "1") or "none"
-        draw.text((left + 2, top + 2), f"{row['image'][:-4]} {row['site']} {row['view']}", fill=(150, 150, 150))
+        draw.text((left + 2, top + 2), f"site {row['site']}, {row['view']}", fill=(150, 150, 150))
         draw.text((left + 2, top + 13), "masks" if is_overlay else names, fill=(255, 220, 120))
     sheet.save(path)
 
@@ -1495,8 +1538,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--sheet", type=Path, help="also draw a contact sheet here")
     arguments = parser.parse_args()
-    generate(arguments.root, patients=arguments.patients, seed=arguments.seed, size=arguments.size,
-             sites=arguments.sites, workers=arguments.workers)
+    generate(
+        arguments.root,
+        patients=arguments.patients,
+        seed=arguments.seed,
+        size=arguments.size,
+        sites=arguments.sites,
+        workers=arguments.workers,
+    )
     if arguments.sheet is not None:
         contact_sheet(arguments.root, arguments.sheet)
 

@@ -38,7 +38,9 @@ def present() -> dict[str, Path]:
     return {name: path for name, path in wanted.items() if path.is_file()}
 
 
-def score(references: list[str], hypotheses: list[str], models: dict[str, Path], device: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def score(
+    references: list[str], hypotheses: list[str], models: dict[str, Path], device: str
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Prediction columns of the models that are present, and for the others the reason why there are none."""
     columns: dict[str, np.ndarray] = {}
     if "f1_14" in models:

@@ -1,6 +1,6 @@
 """Task: write reports for the test split of one data set with a reporter trained on the same or another one.
 
-    python -m tasks.report_generation.generate --dataset phantom_external --encoder radjepa --spec '{"train": "phantom", …}'
+python -m tasks.report_generation.generate --dataset phantom_external --encoder radjepa --spec '{"train": "phantom", …}'
 """
 
 import argparse

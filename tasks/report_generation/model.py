@@ -56,7 +56,9 @@ class Reporter(nn.Module):
         """patches (B, gh, gw, C) -> embeddings (B, L, width) of the prompt."""
         embed, device = self.language_model.get_input_embeddings(), patches.device
         image = self.projector(patches.flatten(1, 2)).to(embed.weight.dtype)
-        parts = [embed(torch.tensor(ids, dtype=torch.long, device=device)).expand(len(patches), -1, -1) for ids in (self.before, self.after)]
+        parts = [
+            embed(torch.tensor(ids, dtype=torch.long, device=device)).expand(len(patches), -1, -1) for ids in (self.before, self.after)
+        ]
         return torch.cat([parts[0], image, parts[1]], dim=1)
 
     def loss(self, patches: torch.Tensor, reports: list[str]) -> tuple[torch.Tensor, int]:

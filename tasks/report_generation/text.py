@@ -25,7 +25,7 @@ def normalise(text: str) -> str:
 
 
 def tokenizer_name() -> str:
-    """"ptb" (Stanford's PTBTokenizer, as in pycocoevalcap) where Java is present, else "words". Scores under the two differ."""
+    """ "ptb" (Stanford's PTBTokenizer, as in pycocoevalcap) where Java is present, else "words". Scores under the two differ."""
     return "ptb" if shutil.which("java") else "words"
 
 
@@ -66,7 +66,9 @@ def statistics(references: list[str], hypotheses: list[str], tokenizer: str) -> 
         counts = cook_test(got, cook_refs([wanted]))
         columns["hyp_len"].append(counts["testlen"])
         lengths = counts["reflen"]
-        columns["ref_len"].append(min(lengths, key=lambda length: abs(length - counts["testlen"])) if isinstance(lengths, list) else lengths)
+        columns["ref_len"].append(
+            min(lengths, key=lambda length: abs(length - counts["testlen"])) if isinstance(lengths, list) else lengths
+        )
         for n in range(4):
             columns[f"bleu_match_{n + 1}"].append(counts["correct"][n])
             columns[f"bleu_guess_{n + 1}"].append(counts["guess"][n])

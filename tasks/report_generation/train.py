@@ -1,6 +1,6 @@
 """Stage: train projector and language model on the reports of one data set, over the frozen patch features of one encoder.
 
-    python -m tasks.report_generation.train --dataset phantom --encoder radjepa --spec '{"protocol": {"language_model": "tiny"}}'
+python -m tasks.report_generation.train --dataset phantom --encoder radjepa --spec '{"protocol": {"language_model": "tiny"}}'
 """
 
 import argparse

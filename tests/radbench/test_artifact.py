@@ -34,7 +34,9 @@ def test_second_build_with_the_same_key_does_no_work(tmp_path):
 def test_another_key_makes_another_payload_and_keeps_the_old_one(tmp_path):
     """Going back to an earlier key finds the earlier payload."""
     folder = tmp_path / "a"
-    build = lambda version, text: artifact.build(folder, kind="data", key_parts={"v": version}, make=make_text(text), publish=("value.txt",))  # noqa: E731
+    build = lambda version, text: artifact.build(
+        folder, kind="data", key_parts={"v": version}, make=make_text(text), publish=("value.txt",)
+    )  # noqa: E731
     build(1, "one"), build(2, "two")
     assert (folder / "value.txt").read_text() == "two"
     build(1, "never run")
@@ -166,7 +168,9 @@ def test_source_hash_ignores_comments_and_sees_code(tmp_path, monkeypatch):
         return artifact.source_hash("radbench.one")
 
     base = hash_of("from .two import g\ndef f(x):\n    return g(x) + 1\n", "def g(x):\n    return x\n")
-    assert base == hash_of('"""Doc."""\nfrom .two import g\n\ndef f(x):  # why\n    """Adds."""\n    return g(x)+1\n', "def g(x):\n    return x\n")
+    assert base == hash_of(
+        '"""Doc."""\nfrom .two import g\n\ndef f(x):  # why\n    """Adds."""\n    return g(x)+1\n', "def g(x):\n    return x\n"
+    )
     assert base != hash_of("from .two import g\ndef f(x):\n    return g(x) - 1\n", "def g(x):\n    return x\n")
     assert base != hash_of("from .two import g\ndef f(x):\n    return g(x) + 1\n", "def g(x):\n    return 2 * x\n")
 

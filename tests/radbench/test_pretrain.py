@@ -46,7 +46,9 @@ def test_no_gradient_reaches_the_target_encoder():
     """Only context encoder and predictor are trained by the loss."""
     shape = ViTShape(32, 4, 24, 2, 2)
     encoder, target, predictor = build_vit(shape, 0), build_vit(shape, 1), Predictor(24, 8, 12, 1, 2, seed=2)
-    loss, _ = jepa_loss(encoder, target, predictor, torch.randn(2, 3, 32, 32), torch.arange(20)[None].repeat(2, 1), torch.tensor([[[40, 41]]] * 2))
+    loss, _ = jepa_loss(
+        encoder, target, predictor, torch.randn(2, 3, 32, 32), torch.arange(20)[None].repeat(2, 1), torch.tensor([[[40, 41]]] * 2)
+    )
     loss.backward()
     assert all(value.grad is None for value in target.parameters())
     assert all(value.grad is not None for name, value in encoder.named_parameters() if name != "pos_embed")
@@ -110,7 +112,10 @@ def test_a_run_that_dies_goes_on_to_the_same_weights(phantom_results, monkeypatc
 def test_two_processes_train_the_same_encoder(phantom_results):
     """Under torchrun two processes that share the groups end with one process's weights, up to the order of sums."""
     alone = pretrain.pretrain("alone", DATA, TINY, phantom_results)
-    spec = {"data": [{"dataset": "phantom"}], "protocol": {name: value for name, value in TINY.__dict__.items() if value != getattr(Protocol(), name)}}
+    spec = {
+        "data": [{"dataset": "phantom"}],
+        "protocol": {name: value for name, value in TINY.__dict__.items() if value != getattr(Protocol(), name)},
+    }
     import json
 
     environment = os.environ | {"PYTHONPATH": str(artifact.ROOT), "OMP_NUM_THREADS": "1"}

@@ -44,9 +44,7 @@ def test_linear_probe_values_are_scikit_learns(results):
     assert tuple(estimates.columns) == ESTIMATE_COLUMNS
     rows = results.probe_rows(2.0, 1)
     expected = {
-        metric: rows.groupby(["label", "replicate"])[["target", "score"]]
-        .apply(lambda g, f=function: f(g.target, g.score))
-        .unstack()
+        metric: rows.groupby(["label", "replicate"])[["target", "score"]].apply(lambda g, f=function: f(g.target, g.score)).unstack()
         for metric, function in (("auprc", average_precision_score), ("auroc", roc_auc_score))
     }
     for metric, table in expected.items():
@@ -160,9 +158,7 @@ def test_resamples_without_positives_are_counted(results):
 def test_tampered_predictions_are_refused(results):
     """A parquet that is not the one its sidecar vouches for is refused, and nothing is written."""
     folder = results.write("linear_probe", "toy", "good", results.probe_rows(1.0))
-    results.probe_rows(3.0).assign(dataset="toy", task="linear_probe", encoder="good").to_parquet(
-        folder / "predictions.parquet"
-    )
+    results.probe_rows(3.0).assign(dataset="toy", task="linear_probe", encoder="good").to_parquet(folder / "predictions.parquet")
     with pytest.raises(HashMismatch, match="sha256"):
         compare("linear_probe", "toy", "good", [folder], OUT)
     assert not (results.root / OUT).exists()

@@ -215,8 +215,10 @@ def test_table6_published_outcomes(tables):
 def test_every_published_value_has_a_row(tables):
     """paper_vs_measured holds every printed score, count, fact and outcome, and the summary counts them."""
     verdicts = rows("paper_vs_measured")
+
     def lines(name):
         return len((PUBLISHED / name).read_text().splitlines()) - 1
+
     assert sum(row["table"] == "3" for row in verdicts) == lines("table3_classification.csv")
     assert sum(row["table"] == "4" for row in verdicts) == lines("table4_segmentation.csv")
     five = [row for row in verdicts if row["table"] == "5" and row["metric"] != "fact"]

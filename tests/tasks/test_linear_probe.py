@@ -77,7 +77,9 @@ def test_long_training_reaches_logistic_regression():
     scores = probes.scores(features[1000:]).mean(0).numpy()
     for label in range(3):
         oracle = LogisticRegression(C=1e6).fit(features[:1000], targets[:1000, label]).predict_proba(features[1000:])[:, 1]
-        assert roc_auc_score(targets[1000:, label], scores[:, label]) == pytest.approx(roc_auc_score(targets[1000:, label], oracle), abs=0.01)
+        assert roc_auc_score(targets[1000:, label], scores[:, label]) == pytest.approx(
+            roc_auc_score(targets[1000:, label], oracle), abs=0.01
+        )
 
 
 def test_shuffled_labels_give_chance():

@@ -27,7 +27,9 @@ def test_summed_statistics_are_corpus_bleu(tokenizer):
     match = [columns[f"bleu_match_{n}"].sum() for n in (1, 2, 3, 4)]
     guess = [columns[f"bleu_guess_{n}"].sum() for n in (1, 2, 3, 4)]
     ratio = columns["hyp_len"].sum() / columns["ref_len"].sum()
-    bleu = np.prod([(m + 1e-15) / (g + 1e-9) for m, g in zip(match, guess, strict=True)]) ** 0.25 * (np.exp(1 - 1 / ratio) if ratio < 1 else 1)
+    bleu = np.prod([(m + 1e-15) / (g + 1e-9) for m, g in zip(match, guess, strict=True)]) ** 0.25 * (
+        np.exp(1 - 1 / ratio) if ratio < 1 else 1
+    )
     assert bleu == pytest.approx(wanted[3], abs=1e-9)
 
 
@@ -99,7 +101,16 @@ def test_reporter_tells_images_apart_and_survives_saving(tmp_path):
 
 def test_the_stage_runs_on_images(phantom_results):
     """Training and generation on phantom images give one row per test image with finite statistics and named missing metrics."""
-    protocol = {"language_model": "tiny", "epochs": 1, "tiny_width": 32, "tiny_layers": 1, "tiny_vocabulary": 300, "lr": 1e-3, "batch": 8, "max_new_tokens": 12}
+    protocol = {
+        "language_model": "tiny",
+        "epochs": 1,
+        "tiny_width": 32,
+        "tiny_layers": 1,
+        "tiny_vocabulary": 300,
+        "lr": 1e-3,
+        "batch": 8,
+        "max_new_tokens": 12,
+    }
     train_reporter("phantom", "raw_pixels", {"protocol": protocol}, phantom_results)
     meta = generate("phantom", "raw_pixels", {"train": "phantom", "protocol": protocol}, phantom_results)
     table = pd.read_parquet(meta.file("predictions.parquet"))
@@ -130,7 +141,10 @@ def chexbert_folder(tmp_path):
     state = {f"module.bert.{name}": value for name, value in BertModel(config).state_dict().items()}
     state["module.bert.embeddings.position_ids"] = torch.arange(512)[None]
     for head in range(14):
-        state |= {f"module.linear_heads.{head}.weight": torch.randn(2 if head == 13 else 4, 32), f"module.linear_heads.{head}.bias": torch.randn(2 if head == 13 else 4)}
+        state |= {
+            f"module.linear_heads.{head}.weight": torch.randn(2 if head == 13 else 4, 32),
+            f"module.linear_heads.{head}.bias": torch.randn(2 if head == 13 else 4),
+        }
     torch.save({"epoch": 1, "model_state_dict": state}, tmp_path / "chexbert" / "chexbert.pth")
     return tmp_path
 

@@ -36,7 +36,9 @@ def mmseg_decoder(width: int, channels: int, outputs: int):
 def copy_weights(ours: UPerNet, neck, head) -> None:
     names = {"pyramid.up4.": "upsample_4x.", "pyramid.up2.": "upsample_2x.0."}
     state = ours.state_dict()
-    neck.load_state_dict({new + key[len(old) :]: value for key, value in state.items() for old, new in names.items() if key.startswith(old)})
+    neck.load_state_dict(
+        {new + key[len(old) :]: value for key, value in state.items() for old, new in names.items() if key.startswith(old)}
+    )
     renamed = {key.removeprefix("head.").replace("classifier.1.", "conv_seg.").replace(".batch_norm.", ".bn."): value
                for key, value in state.items() if key.startswith("head.")}  # fmt: skip
     head.load_state_dict(renamed)

@@ -26,7 +26,11 @@ def snakemake(directory: Path, *words: str, config: Path = SMOKE, repository: Pa
     """Run the workflow in `directory`; returns the completed process with its output."""
     command = [sys.executable, "-m", "snakemake", "-s", str(repository / "Snakefile"), "--cores", "all", "--configfile", str(config),
                "--directory", str(directory), *words]  # fmt: skip
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": "", "HF_HOME": str(directory / "hf")}
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": "",
+        "HF_HOME": str(directory / "hf"),
+    }
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
     if check and done.returncode:
         pytest.fail(f"snakemake {' '.join(words)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
@@ -112,7 +116,19 @@ def test_two_runs_give_byte_identical_tables(finished, tmp_path):
 @pytest.mark.parametrize("stage", ["radbench.pretrain", "radbench.index", "tasks.segmentation", "stats.compare"])
 def test_a_killed_run_ends_with_the_same_tables(finished, tmp_path, stage):
     """kill -9 of the workflow and its jobs while a stage runs, then the same command again: the tables of an undisturbed run."""
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "all", "--configfile", str(SMOKE), "--directory", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "-s",
+        str(ROOT / "Snakefile"),
+        "--cores",
+        "all",
+        "--configfile",
+        str(SMOKE),
+        "--directory",
+        str(tmp_path),
+    ]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HF_HOME": str(tmp_path / "hf")}
     with open(tmp_path / "first.log", "w") as log:
         process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=log)
@@ -144,7 +160,9 @@ def running(session: int) -> bytes:
 @pytest.fixture
 def checkout(tmp_path) -> Path:
     """A copy of the working tree's tracked and new files, which a test may edit."""
-    names = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True).stdout.split()
+    names = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True
+    ).stdout.split()
     for name in names:
         if (ROOT / name).is_file():
             (tmp_path / "checkout" / name).parent.mkdir(parents=True, exist_ok=True)
