@@ -3,7 +3,7 @@
 from radbench.encoder import Card, Encoder, Features
 from radbench.image import resize
 
-SIDE, CELL = 128, 8  # input side; each patch is an 8 x 8 cell of it
+SIDE, CELL = 96, 8  # input side; each patch is an 8 x 8 cell of it
 IMAGE_SIDE = 32
 
 

@@ -74,7 +74,7 @@ def _pretraining(plan: Plan) -> None:
             continue
         gflop = sum(images) * protocol.epochs * step_gflop(protocol)
         print(f"- ready    {name}: {sum(images)} images x {protocol.epochs:g} epochs x {step_gflop(protocol):.2f} GFLOP = "
-              f"{gflop / (GPU_TFLOPS * UTILISATION * 1e3 * 3600):.2f} H200 hours or {gflop / CPU_GFLOPS / 3600:.1f} CPU-core hours")  # fmt: skip
+              f"{gflop / (GPU_TFLOPS * UTILISATION * 3.6e6):.2f} H200 hours or {gflop / CPU_GFLOPS / 3600:.1f} CPU-core hours")  # fmt: skip
 
 
 def _count(plan: Plan, dataset: str) -> int | None:

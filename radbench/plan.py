@@ -4,7 +4,6 @@ The Snakefile holds rules and nothing else; what a rule must run for given wildc
 weights are not present, the command is `radbench.gap` with the reason: the DAG keeps its shape, and the gap its name.
 """
 
-import functools
 import json
 import shlex
 from pathlib import Path
@@ -56,7 +55,6 @@ class Plan:
 
     # ------------------------------------------------------------ what is missing
 
-    @functools.cache
     def data_gap(self, dataset: str) -> str | None:
         """Why a data set cannot be read, or None."""
         entry = self.config.datasets[dataset]
@@ -65,13 +63,11 @@ class Plan:
         where = f"{entry.root} is not a folder" if entry.root else "no root is configured"
         return f"data not present: {dataset}: {where}. {entry.how_to_get}".strip()
 
-    @functools.cache
     def run_gap(self, run: str) -> str | None:
         """Why a pretraining run cannot be made, or None."""
         missing = [part.dataset for part in self.config.pretrain[run].data if self.data_gap(part.dataset)]
         return f"pretraining {run}: data not present: {', '.join(missing)}" if missing else None
 
-    @functools.cache
     def weights_gap(self, name: str) -> str | None:
         """Why an encoder cannot be loaded, or None."""
         card, entry = encoder.find(name).card, self.config.encoders[name]
@@ -160,8 +156,9 @@ class Plan:
             "table1": {"indexes": [f"results/index/{name}/meta.json" for name in pretraining],
                        "names": {name: datasets[name].title or name for name in pretraining},
                        "paper": {name: datasets[name].title for name in pretraining if datasets[name].reader != "phantom"}},
-            "table3": [entry("linear_probe", name, run.paper, metrics=run.metrics, columns=run.labels) for name, run in self.probes.items()],
-            "table4": [entry("segmentation", name, run.paper, columns={key: run.titles.get(key, key.capitalize()) for key in run.structures})
+            "table3": [entry("linear_probe", name, run.paper, metrics=run.metrics, columns=run.labels)
+                       for name, run in self.probes.items()],
+            "table4": [entry("segmentation", name, run.paper, columns={key: run.titles.get(key, key) for key in run.structures})
                        for name, run in self.segmentations.items()],
             "table5": [entry("report_generation", name, pair[1].paper) for name, pair in self.evaluations.items()],
         }  # fmt: skip

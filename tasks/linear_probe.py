@@ -137,7 +137,7 @@ def train(features: torch.Tensor, targets: torch.Tensor, fold: torch.Tensor, pro
         fold: (N,) numbers 0 … K-1; replicate k learns from fold != k and is selected on fold == k.
     """
     count, width = features.shape
-    folds, classes, rates = int(fold.max()) + 1, targets.shape[1], len(protocol.lrs)
+    folds, classes = int(fold.max()) + 1, targets.shape[1]
     mean, sd = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
     inputs = (features - mean) / sd
     known = (targets == 0) | (targets == 1)

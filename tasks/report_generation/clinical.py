@@ -26,7 +26,8 @@ HEADS = ("Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Les
 MAX_TOKENS, BATCH = 512, 32
 RADGRAPH_MODEL = "radgraph-xl"
 HOW = {
-    "f1_14": "CheXbert weights not present: put chexbert.pth of StanfordAIMI/RRG_scorers and a bert-base-uncased folder into weights/chexbert/",
+    "f1_14": "CheXbert weights not present: put chexbert.pth of StanfordAIMI/RRG_scorers and a bert-base-uncased folder "
+    "into weights/chexbert/",
     "rg_er": "RadGraph weights not present: unpack radgraph-xl.tar.gz of StanfordAIMI/RRG_scorers into weights/radgraph/radgraph-xl/",
 }
 

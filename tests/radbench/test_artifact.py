@@ -34,9 +34,10 @@ def test_second_build_with_the_same_key_does_no_work(tmp_path):
 def test_another_key_makes_another_payload_and_keeps_the_old_one(tmp_path):
     """Going back to an earlier key finds the earlier payload."""
     folder = tmp_path / "a"
-    build = lambda version, text: artifact.build(
-        folder, kind="data", key_parts={"v": version}, make=make_text(text), publish=("value.txt",)
-    )  # noqa: E731
+
+    def build(version: int, text: str) -> None:
+        artifact.build(folder, kind="data", key_parts={"v": version}, make=make_text(text), publish=("value.txt",))
+
     build(1, "one"), build(2, "two")
     assert (folder / "value.txt").read_text() == "two"
     build(1, "never run")

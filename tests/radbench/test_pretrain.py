@@ -1,5 +1,6 @@
 """Pretraining is I-JEPA, resumes exactly, and does not depend on how many processes share it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -116,11 +117,10 @@ def test_two_processes_train_the_same_encoder(phantom_results):
         "data": [{"dataset": "phantom"}],
         "protocol": {name: value for name, value in TINY.__dict__.items() if value != getattr(Protocol(), name)},
     }
-    import json
-
     environment = os.environ | {"PYTHONPATH": str(artifact.ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "radbench.pretrain", "--name",
-                    "together", "--spec", json.dumps(spec), "--results", str(phantom_results)], check=True, env=environment, timeout=300)  # fmt: skip
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    stage = ["-m", "radbench.pretrain", "--name", "together", "--spec", json.dumps(spec), "--results", str(phantom_results)]
+    subprocess.run([*torchrun, *stage], check=True, env=environment, timeout=300)
     one, two = weights(alone), weights(artifact.read(phantom_results / "pretrain" / "together"))
     for name in one:
         torch.testing.assert_close(one[name], two[name], atol=2e-4, rtol=2e-3)

@@ -1,0 +1,91 @@
+"""Features are the encoder's, image by image, and an interrupted extraction is never accepted."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from radbench import artifact, extract
+from radbench.errors import ConfigError
+from radbench.extract import Frozen, Maps, forward
+from radbench.store import Index
+
+
+def raw_pixels(results):
+    frozen = Frozen("raw_pixels", {}, results)
+    return frozen.load("cpu"), Index(results / "index" / "phantom")
+
+
+def test_features_are_the_encoders_in_index_order(phantom_results):
+    """Row k of image.npy is what the wrapper returns for image k alone."""
+    meta = extract.extract("raw_pixels", "phantom", {}, phantom_results)
+    encoder, index = raw_pixels(phantom_results)
+    stored = np.load(meta.file("image.npy"))
+    assert stored.shape == (len(index), 1024) and stored.dtype == np.float32
+    for row in (0, 7, len(index) - 1):
+        alone = encoder.encode(torch.from_numpy(encoder.preprocess(index.image(row)))[None]).image[0].numpy()
+        np.testing.assert_allclose(stored[row], alone, atol=1e-6)
+    assert meta.facts["measured"] == {"params": 0, "dim": 1024, "grid": [12, 12], "tokens": 144, "image_size": 96, "precision": "float32"}
+
+
+def test_a_killed_extraction_goes_on_from_its_shards(phantom_results, monkeypatch, tmp_path):
+    """Shards that were finished are not computed again, and the result equals an undisturbed one; before that there is none."""
+    whole = np.load(extract.extract("raw_pixels", "phantom", {}, phantom_results).file("image.npy"))
+    results = tmp_path / "results"
+    (results / "index").mkdir(parents=True)
+    (results / "index" / "phantom").symlink_to(phantom_results / "index" / "phantom")
+    monkeypatch.setattr(extract, "SHARD", 8)
+    encoded, real = [], extract.forward
+
+    def dies(encoder, index, rows, device, want):
+        if len(encoded) == 2:
+            encoded.append("died")
+            raise KeyboardInterrupt
+        encoded.append(int(rows[0]))
+        return real(encoder, index, rows, device, want)
+
+    monkeypatch.setattr(extract, "forward", dies)
+    with pytest.raises(KeyboardInterrupt):
+        extract.extract("raw_pixels", "phantom", {}, results)
+    assert not (results / "features" / "raw_pixels" / "phantom" / "meta.json").exists()
+    meta = extract.extract("raw_pixels", "phantom", {}, results)
+    np.testing.assert_array_equal(np.load(meta.file("image.npy")), whole)
+    assert encoded[:4] == [0, 8, "died", 16] and len(encoded) == len(set(encoded)) and sorted(meta.fields["files"]) == ["image.npy"]
+
+
+def test_missing_weights_are_a_gap_with_the_card(phantom_results, monkeypatch, tmp_path):
+    """An encoder without weights gives an absent artefact that carries its card and the way to get them."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    meta = extract.extract("rad_dino", "phantom", {}, phantom_results)
+    assert meta.absent and "weights not present" in meta.fields["reason"]
+    assert json.loads(meta.path.read_text())["facts"]["card"]["title"] == "RAD-DINO"
+
+
+def test_an_unknown_option_is_refused_before_any_work(phantom_results):
+    """A misspelt option of an encoder is a ConfigError that names the ones it takes."""
+    with pytest.raises(ConfigError, match="unknown option 'weight_of'.*did you mean 'weights_of'"):
+        Frozen("radjepa", {"weights": str(phantom_results), "options": {"weight_of": "context"}}, phantom_results)
+
+
+def test_options_and_code_are_part_of_the_key(phantom_results):
+    """Another option gives another key; the batch size does not enter it."""
+    keys = []
+    for options in ({}, {"weights_of": "context"}):
+        parts = Frozen("radjepa", {"weights": str(phantom_results / "index"), "options": options}, phantom_results).key_parts(
+            "radbench.extract"
+        )
+        keys.append(artifact.hash_json(parts))
+    assert keys[0] != keys[1] and "batch" not in str(parts)
+
+
+@pytest.mark.parametrize("limit", [2**30, 0])
+def test_maps_are_the_same_kept_or_recomputed(phantom_results, monkeypatch, limit):
+    """Patch features kept in memory and encoded again at every use are the same, for any places in any order."""
+    monkeypatch.setattr(extract, "MAPS_IN_MEMORY", limit)
+    encoder, index = raw_pixels(phantom_results)
+    rows = np.array([3, 9, 1, 20])
+    maps = Maps(encoder, index, rows, "cpu", "patches")
+    wanted = torch.cat(list(forward(encoder, index, rows[[2, 0]], "cpu", "patches")))
+    torch.testing.assert_close(maps[np.array([2, 0])][0], wanted)
+    assert (maps._kept is None) == (limit == 0)
