@@ -7,7 +7,7 @@ from .radjepa import RadJepa
 
 class RandomViT(RadJepa):
     card = Card(
-        title="Random ViT", architecture="as RadJEPA", weights="run:radjepa/initial", control=True,
+        title="Random ViT", architecture="ViT-B/14", weights="run:radjepa/initial", control=True,
         image_size=None, patch=None, dim=None, params=None, pooling="mean of patch tokens", pretrained_on=(),
         licence="none", citation="", how_to_get="comes with the pretraining run radjepa",
     )  # fmt: skip

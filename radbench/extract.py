@@ -96,8 +96,13 @@ class Frozen:
     def facts(self, encoder: Encoder | None = None, device: str = "cpu") -> dict:
         """The card, and what was measured on the loaded network (nothing without one)."""
         card = dataclasses.asdict(self.card)
-        if self.parents and not self.card.weights.endswith("/initial"):  # untrained weights have seen nothing
-            card["pretrained_on"] = self.parents[0].facts.get("pretrained_on", ())
+        if self.parents and not self.parents[0].absent:  # the run, not the card, says what was trained and on what
+            run = self.parents[0].facts
+            shape = run["protocol"]
+            if shape["width"] != 768 or shape["depth"] != 12:
+                card["architecture"] = f"ViT {shape['depth']} x {shape['width']}, patch {shape['patch']}"
+            if not self.card.weights.endswith("/initial"):  # untrained weights have seen nothing
+                card["pretrained_on"] = run["pretrained_on"]
         return {"card": card, "measured": measure(encoder, device) if encoder else {}}
 
 
