@@ -227,11 +227,25 @@ def _facts(work: Path, table: pd.DataFrame, structures: list[str], quarantined: 
         "splits": {split: {"images": int((table["split"] == split).sum()),
                            "patients": int(table["patient_id"][table["split"] == split].nunique()),
                            "sha256": artifact.file_hash(work / "splits" / f"{split}.txt")} for split in SHARES},
-        "labels": labels, "structures": structures, "reports": int((table["report"] != "").sum()),
+        "labels": labels,
+        "label_sites": _label_sites(table[table["split"] == "test"]), "structures": structures, "reports": int((table["report"] != "").sum()),
         "sites": {str(name): int(count) for name, count in table["site"].value_counts().sort_index().items()},
         "views": {str(name): int(count) for name, count in table["view"].value_counts().sort_index().items()},
         "intensity_rule": INTENSITY_RULE,
     }  # fmt: skip
+
+
+def _label_sites(test: pd.DataFrame) -> dict[str, dict[str, list[int]]]:
+    """Per label and site the numbers of positives and negatives in the test split: what the site alone gives away."""
+    columns = [name for name in test.columns if name.startswith("labels.")]
+    return {
+        column.removeprefix("labels."): {
+            str(site): [int((part == 1).sum()), int((part == 0).sum())]
+            for site, part in test.groupby("site")[column]
+            if part.isin([0, 1]).any()
+        }
+        for column in columns
+    }
 
 
 if __name__ == "__main__":

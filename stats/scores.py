@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from .typeset import OVERLAP, REDUCED, Cell, Panel
 TASKS = {3: "linear_probe", 4: "segmentation", 5: "report_generation"}
 METRIC_TITLES = {"auprc": "AUPRC", "auroc": "AUROC", "dice": "Dice", "rouge_l": "ROUGE-L", "bleu4": "BLEU-4",
                  "rg_er": "RG_ER", "f1_14": "Macro-F1-14", "rouge_l_coco": "ROUGE-L (coco)"}  # fmt: skip
+SITE_AUROC = 0.6  # from here on a note says that the site gives a label away
 REPORT_METRICS = ("rouge_l", "bleu4", "rg_er", "f1_14", "rouge_l_coco")
 
 SCORE_COLUMNS = (
@@ -65,6 +66,7 @@ class Section:
     sources: frozenset[str]  # dataset names whose images these are
     facts: Mapping[str, Any]
     gap: str = ""  # why there are no estimates at all
+    label_sites: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)  # label: site: positives, negatives
 
     def displayed(self) -> list[tuple[str, str, str]]:
         """(title, target, metric) of each column, aggregates last."""
@@ -141,7 +143,7 @@ def read_section(table: int, spec: Mapping[str, Any], sidecars: list[Sidecar]) -
     for key in ("dataset", "title", "stats"):
         if key not in spec:
             raise SpecError(f"table{table} of the spec", f"keys {sorted(spec)}", f"a key {key!r}", "add it")
-    estimates, comparisons, facts, gap = {}, {}, {}, ""
+    estimates, comparisons, facts, gap, label_sites = {}, {}, {}, "", {}
     meta = Path(spec["stats"]) / "meta.json"
     if meta.is_file():
         sidecar = read_sidecar(meta)
@@ -158,9 +160,10 @@ def read_section(table: int, spec: Mapping[str, Any], sidecars: list[Sidecar]) -
         index = read_sidecar(spec["index"])
         sidecars.append(index)
         sources |= set(index.facts.get("sources") or [])
+        label_sites = index.facts.get("label_sites") or {}
     metrics = {3: spec.get("metrics") or ["auprc"], 4: ["dice"], 5: REPORT_METRICS}[table]
     return Section(table, spec["dataset"], spec["title"], spec.get("paper"), tuple(metrics), spec.get("columns") or {},
-                   estimates, comparisons, frozenset(sources), facts, gap)  # fmt: skip
+                   estimates, comparisons, frozenset(sources), facts, gap, label_sites)  # fmt: skip
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
@@ -305,6 +308,26 @@ def _published_rows(section: Section, columns: Sequence[tuple[str, str, str]], l
     return rows
 
 
+def site_auroc(sites: Mapping[str, Sequence[int]]) -> float:
+    """AUROC of scoring each test image with its site's share of positives; 0.5 with one site or one class.
+
+    >>> round(site_auroc({"A": [30, 10], "B": [10, 30]}), 3)
+    0.75
+    >>> site_auroc({"A": [5, 7]})
+    0.5
+    """
+    counts = sorted((positives / (positives + negatives), positives, negatives) for positives, negatives in sites.values())
+    all_positives, all_negatives = sum(p for _, p, _ in counts), sum(n for _, _, n in counts)
+    if not all_positives or not all_negatives:
+        return 0.5
+    wins = below = 0.0
+    for share in sorted({share for share, _, _ in counts}):
+        positives, negatives = (sum(c[k] for c in counts if c[0] == share) for k in (1, 2))
+        wins += positives * (below + negatives / 2)
+        below += negatives
+    return wins / (all_positives * all_negatives)
+
+
 def _notes(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
     """What a reader must know to read the block: sample, spread, marks, gaps."""
     measured = [cell.estimate for cell in cells if cell.value is not None]
@@ -325,6 +348,12 @@ def _notes(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
             least = min(fewer, key=lambda e: int(e["resamples_valid"]))
             notes.append(f"Resamples in which a score is undefined are left out; fewest valid: "
                          f"{least['resamples_valid']} ({least['target']}).")  # fmt: skip
+    if section.table == 3:
+        told = {short: site_auroc(section.label_sites.get(target, {})) for target, short in section.columns.items()}
+        given_away = [f"{short} {100 * value:.0f}" for short, value in told.items() if value >= SITE_AUROC]
+        if given_away:
+            notes.append(f"The site alone predicts {', '.join(given_away)} (AUROC of the site's share of positives): an encoder "
+                         "that recognises the scanner scores there without seeing the disease.")  # fmt: skip
     notes += _grouped(OVERLAP + " pretrained on images of these data", "overlap", cells)
     notes += _grouped(REDUCED + " reduced protocol", "reduced protocol", cells)
     gaps: dict[str, list[str]] = {}

@@ -343,3 +343,18 @@ def test_one_label_with_two_metrics_joins_both(results):
     assert [row["published_outcome"] for row in six] == ["significant_improvement"] * 2
     late = [row for row in rows("table3") if row["dataset"] == "rsna" and row["encoder"] == "gone"]
     assert {row["reason"] for row in late} == {WHY}
+
+
+def test_site_auroc_is_scikit_learns():
+    """The AUROC of a site's share of positives equals scikit-learn's on the expanded sample, ties between sites included."""
+    import numpy as np
+    from sklearn.metrics import roc_auc_score
+
+    from stats.scores import site_auroc
+
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        counts = {name: [int(random.integers(0, 9)), int(random.integers(1, 9))] for name in "abcd"} | {"e": [2, 4], "f": [1, 2]}
+        target = np.concatenate([np.repeat([1, 0], pair) for pair in counts.values()])
+        score = np.concatenate([np.full(sum(pair), pair[0] / sum(pair)) for pair in counts.values()])
+        assert abs(site_auroc(counts) - roc_auc_score(target, score)) < 1e-12

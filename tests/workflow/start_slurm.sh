@@ -10,12 +10,16 @@ user=$(id -un)
 host=$(uname -n | cut -d. -f1)
 gpus=${SLURM_CI_GPUS:-4}
 
+is_running() { # is_running PID NAME: that program, and no zombie that a container's first process left
+  [ "$(sed -n 's/^Name:\t//p' "/proc/$1/status" 2>/dev/null)" = "$2" ] && ! grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null
+}
+
 stop_daemon() { # only the pid that the daemon recorded, and only while it is that daemon
   local pid
-  pid=$(cat "$folder/$1.pid" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$1" ] || return 0
+  pid=$(cat "$folder/$1.pid" 2>/dev/null) && is_running "$pid" "$1" || return 0
   kill "$pid" || true
   for _ in $(seq 50); do
-    [ -d "/proc/$pid" ] || return 0
+    is_running "$pid" "$1" || return 0
     sleep 0.1
   done
   kill -9 "$pid" 2>/dev/null || true
@@ -45,7 +49,6 @@ daemon() { "$@" </dev/null >>"$folder/daemons.log" 2>&1 || die "$1 failed"; }
 
 configure() {
   mkdir -p "$folder"/{state,spool,munge,dev,bin}
-  chmod 755 "$folder" "$folder/munge" # munged refuses a socket folder that others cannot traverse
   (umask 077 && head -c 1024 /dev/urandom >"$folder/munge.key")
   local controller node
   read -r controller node < <(python3 -c 'import socket
@@ -105,7 +108,8 @@ start() {
     command -v $program >/dev/null || { echo "start_slurm: $program is not installed" >&2 && exit 77; }
   done
   configure
-  daemon munged --key-file="$folder/munge.key" --socket="$folder/munge/s" --pid-file="$folder/munged.pid" \
+  # --force: a socket below a private folder, such as pytest's, is refused otherwise
+  daemon munged --force --key-file="$folder/munge.key" --socket="$folder/munge/s" --pid-file="$folder/munged.pid" \
     --log-file="$folder/munged.log" --seed-file="$folder/munge.seed"
   daemon slurmctld -f "$SLURM_CONF"
   daemon slurmd -f "$SLURM_CONF"
