@@ -8,7 +8,7 @@ DIRECTORY ?= .
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
-ROOT_OPTION := $(if $(ROOT),--config root=$(abspath $(ROOT)))
+ROOT_OPTION := $(if $(ROOT),--config root="$(shell realpath "$(ROOT)")")
 
 .PHONY: run test lint doctor environment
 
@@ -29,7 +29,7 @@ test: environment
 	PATH="$(BIN):$$PATH" python -m pytest $(PYTEST)
 
 lint: environment
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . ; PATH="$(BIN):$$PATH" lint-imports && $(BIN)/snakefmt --check Snakefile
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && PATH="$(BIN):$$PATH" lint-imports && $(BIN)/snakefmt --check Snakefile
 
 doctor: environment
-	PATH="$(BIN):$$PATH" python -m radbench.doctor --config $(CONFIG) $(if $(ROOT),--root $(ROOT))
+	PATH="$(BIN):$$PATH" python -m radbench.doctor --config $(CONFIG) $(if $(ROOT),--root "$(ROOT)")

@@ -2,6 +2,7 @@
 # A rule says what it reads, writes and needs; the command for given wildcards is asked of radbench.plan.
 # Code behind `python -m` is no rerun trigger by itself, so each rule lists its modules as input `code`;
 # whether anything is computed again is then decided by content keys (radbench/artifact.py).
+import json
 import os
 import sys
 
@@ -185,7 +186,7 @@ rule report_model:
         "results/logs/report_model/{dataset}/{encoder}.log",
     params:
         call=lambda w: PLAN.report_model(w.dataset, w.encoder),
-        state=lambda w: PLAN.weights_state(w.encoder),
+        state=lambda w: [PLAN.weights_state(w.encoder), *PLAN.report_state()],
     resources:
         cpus_per_task=16,
         mem_mb=120000,
@@ -209,7 +210,7 @@ rule report_generation:
         "results/logs/report_generation/{dataset}/{encoder}.log",
     params:
         call=lambda w: PLAN.report_generation(w.dataset, w.encoder),
-        state=lambda w: PLAN.weights_state(w.encoder),
+        state=lambda w: [PLAN.weights_state(w.encoder), *PLAN.report_state()],
     resources:
         cpus_per_task=8,
         mem_mb=64000,
@@ -244,7 +245,7 @@ rule tables:
     input:
         code=STATS + PUBLISHED,
         stats=[f"results/stats/{name}/meta.json" for name in PLAN.stats()],
-        cards=list(PLAN.tables()["cards"].values()),
+        cards=[path for paths in PLAN.tables()["cards"].values() for path in paths],
         indexes=PLAN.tables()["table1"]["indexes"],
     output:
         "results/tables/meta.json",
@@ -253,7 +254,7 @@ rule tables:
     log:
         "results/logs/tables.log",
     params:
-        spec=__import__("json").dumps(PLAN.tables(), indent=1),
+        spec=lambda w: json.dumps(PLAN.tables(), indent=1),
     resources:
         cpus_per_task=1,
         mem_mb=4000,

@@ -11,4 +11,9 @@ class RandomViT(RadJepa):
         image_size=None, patch=None, dim=None, params=None, pooling="mean of patch tokens", pretrained_on=(),
         licence="none", citation="", how_to_get="comes with the pretraining run radjepa",
     )  # fmt: skip
-    options = {"weights_of": "initial"}
+    options = {}
+
+    def load(self, device):
+        from radbench.jepa.weights import load_run
+
+        self.trunk = load_run(self.weights, "initial", device)

@@ -11,6 +11,7 @@ The key is the sha256 of everything that can change the numbers: protocol, paren
 stage (`source_hash`), not device, workers, batch size or time. Sidecar fields: docs/formats.md.
 """
 
+import argparse
 import ast
 import contextlib
 import dataclasses
@@ -21,6 +22,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import subprocess
@@ -31,7 +33,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .errors import ArtifactError, RadbenchError
+from .errors import ArtifactError, run_entry_point
 
 FORMAT = 1
 ROOT = Path(__file__).resolve().parent.parent
@@ -146,9 +148,11 @@ def build(
         return _write_gap(folder, base, gone.fields["reason"], absent_facts, make_absent, publish)
 
     final, work = folder / key[:12], folder / f".work-{key[:12]}"
-    with _turn(folder / f".lock-{key[:12]}"):
+    with _turn(folder / f".lock-{key[:12]}") as alone:
         if not (final / "meta.json").exists():
-            if not resumable:
+            if not alone:  # a file system without locks: work apart, and let the rename decide
+                work = work.with_name(f"{work.name}-{platform.node()}-{os.getpid()}")
+            elif not resumable:
                 shutil.rmtree(work, ignore_errors=True)
             work.mkdir(exist_ok=True)
             start = time.monotonic()
@@ -162,7 +166,12 @@ def build(
             fields["fingerprint"] = _fingerprint(fields)
             fields |= {"facts": dict(facts), "cost": _cost(start), **_provenance()}
             write_json(work / "meta.json", fields)
-            os.rename(work, final)
+            try:
+                os.rename(work, final)
+            except OSError:
+                if not (final / "meta.json").exists():
+                    raise
+                shutil.rmtree(work)  # another machine was first
         fields = json.loads((final / "meta.json").read_text())
         _publish(final, folder, [*publish, "meta.json"])
     (folder / f".lock-{key[:12]}").unlink(missing_ok=True)
@@ -283,7 +292,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write bytes through a temporary name in the same folder, and replace."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as handle:
             handle.write(data)
@@ -296,7 +305,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def _publish(source: Path, folder: Path, names: Iterable[str]) -> None:
     for name in names:
-        temporary = folder / f".{name}.{os.getpid()}.tmp"
+        temporary = folder / f".{name}.{platform.node()}-{os.getpid()}.tmp"
         temporary.unlink(missing_ok=True)
         try:
             os.link(source / name, temporary)
@@ -313,7 +322,7 @@ def _write_gap(folder, base, reason, facts, make_absent, publish) -> Meta:
     fields |= {"facts": dict(facts or {}), "cost": {"seconds": 0.0, "peak_memory_mb": 0.0, "device": "none"}}
     fields |= _provenance()
     if make_absent is not None:
-        scratch = folder / f".gap-{os.getpid()}"
+        scratch = folder / f".gap-{platform.node()}-{os.getpid()}"
         scratch.mkdir(exist_ok=True)
         make_absent(scratch)
         _publish(scratch, folder, publish)
@@ -324,7 +333,7 @@ def _write_gap(folder, base, reason, facts, make_absent, publish) -> Meta:
 
 @contextlib.contextmanager
 def _turn(lock: Path):
-    """Hold an exclusive lock; wait, saying so, while another process makes the same artefact."""
+    """Hold an exclusive lock; wait, saying so, while another process makes the same artefact. Yields False without locks."""
     with open(lock, "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -332,14 +341,16 @@ def _turn(lock: Path):
             print(f"{lock.parent}: another process is making this artefact; waiting for it", file=sys.stderr, flush=True)
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError:
-            pass  # a file system without locks: the rename at the end still decides
-        yield
+            yield False
+            return
+        yield True
 
 
 def _name(folder: Path) -> str:
     """The folder's path below results/, which is its name wherever the tree lies."""
     parts = folder.absolute().parts
-    return "/".join(parts[parts.index("results") + 1 :]) if "results" in parts else folder.name
+    last = max((place for place, part in enumerate(parts) if part == "results"), default=None)
+    return folder.name if last is None else "/".join(parts[last + 1 :])
 
 
 def _cost(start: float) -> dict[str, Any]:
@@ -375,5 +386,29 @@ def _git_state() -> dict[str, str | None]:
     return {"commit": commit, "changes": hashlib.sha256(changes.encode()).hexdigest() if changes else None}
 
 
-__all__ = ["Absent", "Meta", "RadbenchError", "build", "file_hash", "hash_json", "read", "source_closure",
-           "source_files", "source_hash", "verify", "write_bytes", "write_json"]  # fmt: skip
+# ---------------------------------------------------------------- looking after a tree
+
+
+def main() -> None:
+    """`verify`: hash every payload of a results folder. `prune`: delete payloads that no sidecar publishes any more."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("action", choices=("verify", "prune"))
+    parser.add_argument("results", type=Path, nargs="?", default=Path("results"))
+    arguments = parser.parse_args()
+    for path in sorted(arguments.results.rglob("meta.json")):
+        if re.fullmatch("[0-9a-f]{12}", path.parent.name):
+            continue  # a payload's own copy
+        meta = read(path.parent)
+        if arguments.action == "verify":
+            if meta.payload.is_dir():
+                verify(meta)
+                print(f"ok {path.parent}")
+            continue
+        for old in sorted(path.parent.iterdir()):
+            if old.is_dir() and re.fullmatch(r"(\.work-)?[0-9a-f]{12}.*", old.name) and old != meta.payload:
+                shutil.rmtree(old)
+                print(f"deleted {old}")
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -7,21 +7,26 @@ their fields to shrink a run, and the tables then say so. Memory and time belong
 import ast
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from . import encoder
 from .artifact import ROOT
 from .errors import ConfigError, did_you_mean
 
+GENERATE = ("patients", "seed", "size", "sites", "masks", "reports")  # arguments of phantom.generate
 PROTOCOLS = {  # where the fields of each protocol are written down
     "pretrain": "radbench/pretrain.py",
     "linear_probe": "tasks/linear_probe.py",
     "segmentation": "tasks/segmentation.py",
     "report_generation": "tasks/report_generation/model.py",
 }
+
+
+# Names become folders and words of commands.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
 
 class Strict(BaseModel):
@@ -34,9 +39,10 @@ class Dataset(Strict):
     reader: Literal["folder", "phantom"] = "folder"
     title: str = ""
     root: str | None = None
-    options: dict[str, Any] = {}  # of the reader: labels, report_column, mask_structure
+    options: dict[str, Any] = {}  # of the reader: labels (a list, or "auto"), report_column, mask_structure, subject_ids
     generate: dict[str, Any] = {}  # phantom only: patients, seed, size, sites, masks, reports
     sources: list[str] = []
+    paper: str | None = None  # data set name in results/published/table1
     max_side: int | None = None
     max_broken: float = 0.05
     seed: int = 0
@@ -63,7 +69,7 @@ class EncoderEntry(Strict):
 
 class ProbeRun(Strict):
     dataset: str
-    labels: dict[str, str] = Field(min_length=1)  # label: short name in tables
+    labels: dict[str, str] | Literal["auto"] = Field(min_length=1)  # label: short name in tables; "auto": those of the reader
     sites: list[str] = []
     metrics: list[Literal["auprc", "auroc"]] = ["auprc"]
     paper: str | None = None  # data set name in results/published/
@@ -76,7 +82,7 @@ class LinearProbe(Strict):
 
 class SegmentationRun(Strict):
     dataset: str
-    structures: dict[str, list[str]] = Field(min_length=1)  # set: structures
+    structures: dict[Name, list[str]] = Field(min_length=1)  # set: structures
     titles: dict[str, str] = {}
     paper: str | None = None
 
@@ -109,7 +115,7 @@ class Tasks(Strict):
 
 
 class Statistics(Strict):
-    resamples: int = Field(default=500, ge=50)
+    resamples: int = Field(default=2000, ge=50)
     seed: int = 0
     reference: str = "radjepa"
 
@@ -117,8 +123,8 @@ class Statistics(Strict):
 class Config(Strict):
     title: str
     root: str | None = None
-    datasets: dict[str, Dataset]
-    pretrain: dict[str, PretrainRun] = {}
+    datasets: dict[Name, Dataset]
+    pretrain: dict[Name, PretrainRun] = {}
     encoders: dict[str, EncoderEntry]
     tasks: Tasks = Tasks()
     statistics: Statistics = Statistics()
@@ -159,8 +165,29 @@ def load(values: Mapping[str, Any], path: Path | str) -> Config:
                 raise ConfigError(_where(path, ["datasets", name, "root"]), "needs the folder of your images",
                                   fix="make run CONFIG=config/folder.yaml ROOT=path/to/tidy/folder")  # fmt: skip
             root = root.replace("{root}", config.root)
-        roots[name] = dataset.model_copy(update={"root": root})
-    return config.model_copy(update={"datasets": roots})
+        options = dataset.options
+        if options.get("labels") == "auto":
+            from .datasets import folder  # pandas takes a second; only this needs it
+
+            options = options | {"labels": folder.known_labels(Path(root or ""))}
+        roots[name] = dataset.model_copy(update={"root": root, "options": options})
+    return _with_labels(config.model_copy(update={"datasets": roots}), path)
+
+
+def _with_labels(config: Config, path: Path | str) -> Config:
+    """Replace `labels: auto` of the probe runs; check that the others are read by their data sets."""
+    runs = []
+    for number, run in enumerate(config.tasks.linear_probe.runs):
+        read = config.datasets[run.dataset].options.get("labels", [])
+        if run.labels == "auto":
+            run = run.model_copy(update={"labels": {name: name.replace("_", " ") for name in read}})
+        for name in run.labels:
+            if name not in read:
+                fix = did_you_mean(name, read) or f"datasets.{run.dataset}.options.labels has {read}"
+                raise ConfigError(_where(path, ["tasks", "linear_probe", "runs", number, "labels"]), f"no label {name!r}", fix=fix)
+        runs.append(run)
+    probe = config.tasks.linear_probe.model_copy(update={"runs": runs})
+    return config.model_copy(update={"tasks": config.tasks.model_copy(update={"linear_probe": probe})})
 
 
 def _check_names(config: Config, path: Path | str) -> None:
@@ -193,7 +220,18 @@ def _check_names(config: Config, path: Path | str) -> None:
                 raise ConfigError(_where(path, place), f"{entry.dataset} is evaluated twice", fix="once per data set")
             evaluated.add(entry.dataset)
     known(config.statistics.reference, config.encoders, ["statistics", "reference"], "encoder")
-    for name in config.encoders:
+    for name, dataset in config.datasets.items():
+        allowed = GENERATE if dataset.reader == "phantom" else ()
+        for key in dataset.generate:
+            if key not in allowed:
+                fix = did_you_mean(key, allowed) or (f"known: {list(allowed)}" if allowed else "only the reader phantom generates")
+                raise ConfigError(_where(path, ["datasets", name, "generate", key]), f"no option {key!r}", fix=fix)
+        if dataset.reader == "phantom" and not {"patients", "seed"} <= set(dataset.generate):
+            raise ConfigError(_where(path, ["datasets", name, "generate"]), "needs `patients` and `seed`")
+    for name, entry in config.encoders.items():
+        if entry.weights and not Path(entry.weights).expanduser().exists():
+            raise ConfigError(_where(path, ["encoders", name, "weights"]), "no such file or folder", got=entry.weights,
+                              fix="mend the path, or remove it to look in the hub cache")  # fmt: skip
         weights = encoder.find(name).card.weights
         if weights.startswith("run:") and not config.encoders[name].weights:
             run = weights.removeprefix("run:").removesuffix("/initial")

@@ -31,7 +31,7 @@ def acquire() -> Iterator[str]:
     names = [str(torch.cuda.get_device_properties(number).uuid) for number in range(torch.cuda.device_count())]
     while True:
         for number, name in enumerate(names):
-            with open(Path(tempfile.gettempdir()) / f"radbench-gpu-{name}.lock", "w") as handle:
+            with open(Path(tempfile.gettempdir()) / f"radbench-gpu-{name}-{os.getuid()}.lock", "w") as handle:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """Facts about an encoder. They fill Table 2, find the weights and mark overlaps; nothing is computed from them.
+    """Facts about an encoder. They fill Table 2, find the weights, mark overlaps, and hold the numbers that wrapper and harness read.
 
     Attributes:
         title: name in tables.
@@ -35,7 +35,7 @@ class Card:
         labels_seen: those of them whose labels it was trained on.
         weights: "" (none needed), "run:<pretraining run>" (with "/initial": before its first step), "hf:<owner>/<name>" or "file:<name>".
         files: files asked of the hub repository, or the file name of "file:".
-        revision: hub revision; a 40-hex commit where known, else "main" (the commit found is recorded in the sidecar).
+        revision: hub revision; a 40-hex commit where known, else "main" (the sidecar of the features names the commit found).
         sha256: of the weight file, where known.
         how_to_get: the next step for somebody without the weights, in words.
         paper_name: row name in results/published/, "" when the paper has no such row.

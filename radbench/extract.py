@@ -93,17 +93,29 @@ class Frozen:
             module.eval().requires_grad_(False)
         return encoder
 
+    def reductions(self) -> list[str]:
+        """What makes this encoder another one than its title says: a shrunk pretraining run, options that are not the default."""
+        defaults = self.encoder_class.options
+        changed = [f"option {name} {defaults[name]} -> {value}" for name, value in self.options.items() if value != defaults[name]]
+        return changed + [f"pretraining {entry}" for entry in (self._run() or {}).get("reduced", ())]
+
+    def _run(self) -> dict | None:
+        """config.json of the pretraining run behind the weights, also of a run that was copied here as a local path."""
+        file = self.path / "config.json" if self.path and self.card.weights.startswith("run:") and self.path.is_dir() else None
+        return json.loads(file.read_text()) if file and file.is_file() else None
+
     def facts(self, encoder: Encoder | None = None, device: str = "cpu") -> dict:
         """The card, and what was measured on the loaded network (nothing without one)."""
         card = dataclasses.asdict(self.card)
-        if self.parents and not self.parents[0].absent:  # the run, not the card, says what was trained and on what
-            run = self.parents[0].facts
-            shape = run["protocol"]
-            if shape["width"] != 768 or shape["depth"] != 12:
-                card["architecture"] = f"ViT {shape['depth']} x {shape['width']}, patch {shape['patch']}"
+        if self.path and self.card.weights.startswith("hf:") and len(self.path.name) == 40:
+            card["revision"] = self.path.name  # the commit that was found in the hub cache
+        run = self._run()
+        if run:  # the run, not the card, says what was trained and on what
+            if (run["width"], run["depth"]) != (768, 12):
+                card["architecture"] = f"ViT {run['depth']} x {run['width']}, patch {run['patch']}"
             if not self.card.weights.endswith("/initial"):  # untrained weights have seen nothing
                 card["pretrained_on"] = run["pretrained_on"]
-        return {"card": card, "measured": measure(encoder, device) if encoder else {}}
+        return {"card": card, "options": self.options, "measured": measure(encoder, device) if encoder else {}}
 
 
 @torch.inference_mode()

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,14 @@ from .errors import ConfigError, DataError, run_entry_point
 from .image import INTENSITY_RULE, Decoded, decode, resize
 from .parallel import in_parallel
 from .progress import progress
+from .protocol import from_overrides
 
 FOLDS = 5
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 VAL_SHARE_OF_TRAIN = 0.1  # carved out when the owner gives train and test only
 MAX_BROKEN = 0.05  # share of files; above it something is wrong with the folder, not with the files
 MAX_STRUCTURES = 32
+MASK_ASPECT = 0.02  # a mask may be of another size than its image, not of another aspect (difference of logarithms)
 READERS = {"folder": (folder.records, folder.Options), "phantom": (folder.records, folder.Options)}
 
 
@@ -73,7 +76,7 @@ def build_index(dataset: str, spec: Spec, results: Path, workers: int = 1) -> ar
         if root is None or not root.is_dir():
             where = f"{root} is not a folder" if root else "no root is configured"
             raise artifact.Absent(f"data not present: {where}. {spec.how_to_get}".strip())
-        records = list_records(root, options_class(**spec.options))
+        records = list_records(root, from_overrides(options_class, spec.options, f"datasets.{dataset}.options"))
         return _write_index(work, dataset, spec, root, records, workers) | facts
 
     content = _table_hashes(root) if root and not parents else {}
@@ -89,7 +92,8 @@ def _table_hashes(root: Path) -> dict[str, str]:
     if not root.is_dir():
         return {}
     hashes = {path.name: artifact.file_hash(path) for path in sorted(root.glob("*.csv"))}
-    listing = sorted((str(path.relative_to(root)), path.stat().st_size) for path in root.glob("*/*"))
+    stats = ((path, path.stat()) for path in root.rglob("*"))
+    listing = sorted((str(path.relative_to(root)), stat.st_size, stat.st_mtime_ns) for path, stat in stats if path.is_file())
     return hashes | {"files": artifact.hash_json(listing)}
 
 
@@ -113,7 +117,7 @@ def _write_index(work: Path, dataset: str, spec: Spec, root: Path, records: list
                 broken.append({"file": str(record.path.relative_to(root)), "reason": problem})
                 continue
             seen[image.sha256] = record.image_id
-            mask, annotated, mask_problems = _read_masks(record, structures, root)
+            mask, annotated, mask_problems = _read_masks(record, structures, root, image.pixels.shape)
             broken += mask_problems
             rows.append(_row(dataset, record, image, root) | {
                 "offset": pixels_file.tell(), "mask_offset": masks_file.tell() if mask is not None else -1,
@@ -125,14 +129,14 @@ def _write_index(work: Path, dataset: str, spec: Spec, root: Path, records: list
                 masks_file.write(mask.astype(mask_dtype).tobytes())
     pd.DataFrame(broken, columns=["file", "reason"]).to_csv(work / "quarantine.csv", index=False)
     lost = len(records) - len(rows)
-    if lost > spec.max_broken * len(records):
+    if lost > spec.max_broken * len(records) or not rows:
         raise DataError(root, f"{lost} of {len(records)} images cannot be used", got=[entry["reason"] for entry in broken[:3]],
                         expected=f"at most {spec.max_broken:.0%}", fix="mend the folder, or raise max_broken")  # fmt: skip
     table = pd.DataFrame(rows)
     table["split"], table["fold"] = _splits(table, spec.seed)
     _write_split_lists(work, table)
     table.to_parquet(work / "index.parquet", index=False)
-    return _facts(work, table, structures, len(broken)) | {"mask_dtype": mask_dtype.name}
+    return _facts(work, table, structures, len(broken), spec.options.get("subject_ids", True)) | {"mask_dtype": mask_dtype.name}
 
 
 def _open(record: Record, max_side: int | None) -> tuple[Record, Decoded | None, str]:
@@ -148,25 +152,34 @@ def _open(record: Record, max_side: int | None) -> tuple[Record, Decoded | None,
     return record, image, ""
 
 
-def _read_masks(record: Record, structures: list[str], root: Path) -> tuple[np.ndarray | None, int, list[dict]]:
+def _read_masks(record: Record, structures: list[str], root: Path, shape: tuple[int, ...]) -> tuple[np.ndarray | None, int, list[dict]]:
     """The masks of one image as bits of uint32 (H, W); which bits were annotated; quarantine rows for broken masks."""
     field, annotated, problems = None, 0, []
     for path, group in itertools.groupby(record.masks, key=lambda mask: mask.path):
         try:
             with Image.open(path) as picture:
-                values = np.asarray(picture.convert("I") if picture.mode.startswith("I") else picture.convert("L"))
+                if picture.mode.startswith("I"):
+                    values, depth = np.asarray(picture.convert("I")), 16
+                else:  # a palette's numbers are the structures, its colours are not
+                    values, depth = np.asarray(picture if picture.mode in ("P", "L") else picture.convert("L")), 8
         except FileNotFoundError:
             problems.append({"file": str(path.relative_to(root)), "reason": "missing mask; the image is kept without it"})
             continue
         except (OSError, SyntaxError, ValueError) as error:
             problems.append({"file": str(path.relative_to(root)), "reason": f"broken mask ({error}); the image is kept"})
             continue
-        if field is not None and values.shape != field.shape:
-            reason = f"mask of {values.shape}, others of this image {field.shape}; the image is kept"
-            problems.append({"file": str(path.relative_to(root)), "reason": reason})
+        masks, reason = list(group), ""
+        if abs(math.log(values.shape[0] * shape[1] / (values.shape[1] * shape[0]))) > MASK_ASPECT:
+            reason = f"mask of {values.shape} for an image of {shape}: not the same picture"
+        elif field is not None and values.shape != field.shape:
+            reason = f"mask of {values.shape}, others of this image {field.shape}"
+        elif any(mask.bit is not None and mask.bit >= depth for mask in masks):
+            reason = f"a bit of {depth} or more in a {depth}-bit mask"
+        if reason:
+            problems.append({"file": str(path.relative_to(root)), "reason": f"{reason}; the image is kept without it"})
             continue
         field = np.zeros(values.shape, dtype=np.uint32) if field is None else field
-        for mask in group:
+        for mask in masks:
             place = values != 0 if mask.bit is None else (values >> mask.bit) & 1 != 0
             bit = structures.index(mask.structure)
             field |= place.astype(np.uint32) << np.uint32(bit)
@@ -201,8 +214,20 @@ def _splits(table: pd.DataFrame, seed: int) -> tuple[list[str], list[int]]:
         names = np.repeat(list(SHARES), np.diff([0, *edges]))
         of_patient = pd.Series(names, index=order)
     learned = random.permutation(np.array(sorted(of_patient.index[of_patient != "test"])))
-    fold_of = dict(zip(learned, np.arange(len(learned)) % FOLDS, strict=True))
+    # patients are dealt out by their rarest finding, so that each fold gets its share of every label
+    rarest = _rarest_label(table[table["patient_id"].isin(learned)]).reindex(learned)
+    order = learned[np.argsort(rarest.to_numpy(), kind="stable")]
+    fold_of = dict(zip(order, np.arange(len(order)) % FOLDS, strict=True))
     return table["patient_id"].map(of_patient).tolist(), [fold_of.get(patient, -1) for patient in table["patient_id"]]
+
+
+def _rarest_label(table: pd.DataFrame) -> pd.Series:
+    """Per patient the rank of the rarest label that any of its images is positive for; the number of labels without one."""
+    columns = [name for name in table.columns if name.startswith("labels.")]
+    positive = (table[columns] == 1).groupby(table["patient_id"]).any()
+    order = positive.sum().sort_values(kind="stable").index
+    ranks = positive[order].to_numpy(dtype=bool)
+    return pd.Series(np.where(ranks.any(axis=1), ranks.argmax(axis=1) if len(order) else 0, len(order)), index=positive.index)
 
 
 def _write_split_lists(work: Path, table: pd.DataFrame) -> None:
@@ -212,7 +237,7 @@ def _write_split_lists(work: Path, table: pd.DataFrame) -> None:
         (work / "splits" / f"{split}.txt").write_text("".join(f"{name}\n" for name in ids))
 
 
-def _facts(work: Path, table: pd.DataFrame, structures: list[str], quarantined: int) -> dict:
+def _facts(work: Path, table: pd.DataFrame, structures: list[str], quarantined: int, patient_ids: bool) -> dict:
     frontal = table["view"].isin(["PA", "AP", "AP_SUPINE"])
     labels = {}
     for column in (name for name in table.columns if name.startswith("labels.")):
@@ -222,13 +247,14 @@ def _facts(work: Path, table: pd.DataFrame, structures: list[str], quarantined: 
             for split in SHARES for part in [table[column][table["split"] == split]]
         }  # fmt: skip
     return {
-        "images": len(table), "patients": int(table["patient_id"].nunique()), "patient_ids": True,
+        "images": len(table), "patients": int(table["patient_id"].nunique()), "patient_ids": patient_ids,
         "frontal": int(frontal.sum()), "lateral": int((table["view"] == "LATERAL").sum()), "quarantined": quarantined,
         "splits": {split: {"images": int((table["split"] == split).sum()),
                            "patients": int(table["patient_id"][table["split"] == split].nunique()),
                            "sha256": artifact.file_hash(work / "splits" / f"{split}.txt")} for split in SHARES},
         "labels": labels,
-        "label_sites": _label_sites(table[table["split"] == "test"]), "structures": structures, "reports": int((table["report"] != "").sum()),
+        "label_sites": _label_sites(table[table["split"] == "test"]), "structures": structures,
+        "reports": int((table["report"] != "").sum()),
         "sites": {str(name): int(count) for name, count in table["site"].value_counts().sort_index().items()},
         "views": {str(name): int(count) for name, count in table["view"].value_counts().sort_index().items()},
         "intensity_rule": INTENSITY_RULE,

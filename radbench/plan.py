@@ -6,6 +6,7 @@ weights are not present, the command is `radbench.gap` with the reason: the DAG 
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,19 @@ class Plan:
         return weights.state(name, encoder.find(name).card, self.config.encoders[name].weights)
 
     def data_state(self, dataset: str) -> list[str]:
-        """Changes when the tables of a data set's folder change: a rerun trigger."""
+        """Changes when tables of a data set's folder change or files come and go in it: a rerun trigger, no full listing."""
         root = self.config.datasets[dataset].root
-        tables = sorted(Path(root).glob("*.csv")) if root else []
-        return [f"{path.name}:{path.stat().st_size}:{int(path.stat().st_mtime)}" for path in tables]
+        entries = sorted(Path(root).iterdir()) if root and Path(root).is_dir() else []
+        return [f"{path.name}:{path.stat().st_mtime_ns}" for path in entries if path.is_dir() or path.suffix == ".csv"]
+
+    def report_state(self) -> list[str]:
+        """Changes when the language model, the clinical models or Java appear or are replaced: a rerun trigger."""
+        name = self.config.tasks.report_generation.protocol.get("language_model", "lmsys/vicuna-7b-v1.5")
+        hub = weights.hub_cache() / f"models--{name.replace('/', '--')}" / "refs"
+        root = weights.weights_folder()
+        places = [Path(name), hub, root / "chexbert" / "chexbert.pth", root / "radgraph" / "radgraph-xl" / "weights.th"]
+        state = [f"{path}:{path.stat().st_mtime_ns}" for path in places if path.exists()]
+        return [*state, f"java:{shutil.which('java') is not None}"]
 
     # ------------------------------------------------------------ commands
 
@@ -134,7 +144,7 @@ class Plan:
 
     def compare(self, task: str, dataset: str) -> str:
         statistics = self.config.statistics
-        folders = " ".join(f"results/{task}/{dataset}/{name}" for name in self.encoders)
+        folders = " ".join(shlex.quote(f"results/{task}/{dataset}/{name}") for name in self.encoders)
         return (f"python -m stats.compare --task {task} --dataset {dataset} --reference {statistics.reference} "
                 f"--resamples {statistics.resamples} --seed {statistics.seed} --out results/stats/{task}/{dataset} {folders}")  # fmt: skip
 
@@ -143,7 +153,9 @@ class Plan:
         datasets, config = self.config.datasets, self.config
 
         def entry(task: str, dataset: str, paper: str | None, **more: Any) -> dict[str, Any]:
-            return {"dataset": dataset, "title": datasets[dataset].title or dataset, "stats": f"results/stats/{task}/{dataset}",
+            sites = self.probes[dataset].sites if task == "linear_probe" else []
+            title = (datasets[dataset].title or dataset) + (f" ({', '.join(sites)} only)" if sites else "")
+            return {"dataset": dataset, "title": title, "stats": f"results/stats/{task}/{dataset}",
                     "index": f"results/index/{dataset}/meta.json", "paper": paper, **more}  # fmt: skip
 
         pretraining = self.pretraining_indexes()
@@ -151,11 +163,11 @@ class Plan:
             "title": config.title, "results": "results",
             "reference": config.statistics.reference, "encoders": self.encoders,
             "controls": [name for name in self.encoders if encoder.find(name).card.control],
-            "cards": {name: self._card(name) for name in self.encoders},
+            "cards": {name: self._cards(name) for name in self.encoders},
             "runs": {run: f"results/pretrain/{run}/meta.json" for run in config.pretrain},
             "table1": {"indexes": [f"results/index/{name}/meta.json" for name in pretraining],
                        "names": {name: datasets[name].title or name for name in pretraining},
-                       "paper": {name: datasets[name].title for name in pretraining if datasets[name].reader != "phantom"}},
+                       "paper": {name: datasets[name].paper for name in pretraining if datasets[name].paper}},
             "table3": [entry("linear_probe", name, run.paper, metrics=run.metrics, columns=run.labels)
                        for name, run in self.probes.items()],
             "table4": [entry("segmentation", name, run.paper, columns={key: run.titles.get(key, key) for key in run.structures})
@@ -163,11 +175,12 @@ class Plan:
             "table5": [entry("report_generation", name, pair[1].paper) for name, pair in self.evaluations.items()],
         }  # fmt: skip
 
-    def _card(self, name: str) -> str:
-        if self.probes:
-            return f"results/features/{name}/{next(iter(self.probes))}/meta.json"
-        task, datasets = ("segmentation", self.segmentations) if self.segmentations else ("report_generation", self.evaluations)
-        return f"results/{task}/{next(iter(datasets))}/{name}/meta.json"
+    def _cards(self, name: str) -> list[str]:
+        """Sidecars that hold an encoder's card; the first that is no gap also says what was measured and trained on."""
+        return [f"results/features/{name}/{dataset}/meta.json" for dataset in self.probes] + [
+            f"results/{task}/{dataset}/{name}/meta.json"
+            for task, datasets in (("segmentation", self.segmentations), ("report_generation", self.evaluations)) for dataset in datasets
+        ]  # fmt: skip
 
     def _encoder(self, name: str) -> dict[str, Any]:
         return self.config.encoders[name].model_dump()
@@ -188,6 +201,6 @@ def _python(module: str, **arguments: Any) -> str:
 def _gap(
     name: str, kind: str, reason: str, encoder_name: str | None = None, task: str | None = None, publish: list[str] | None = None
 ) -> str:
-    words = ["python -m radbench.gap", f"--folder results/{name}", f"--kind {kind}", f"--reason {shlex.quote(reason)}"]
+    words = ["python -m radbench.gap", f"--folder {shlex.quote(f'results/{name}')}", f"--kind {kind}", f"--reason {shlex.quote(reason)}"]
     words += [f"--encoder {encoder_name}"] * bool(encoder_name) + [f"--task {task}"] * bool(task)
     return " ".join(words + (["--publish", *publish] if publish else []))

@@ -35,6 +35,7 @@ from .errors import ConfigError, DataError, run_entry_point
 from .jepa.masks import MaskProtocol, draw_masks
 from .jepa.predictor import Predictor
 from .jepa.vit import ViTShape, build_vit, encode_tokens, gather_tokens
+from .parallel import in_parallel, worker_count
 from .progress import Progress
 from .protocol import from_overrides, reductions
 from .store import Index
@@ -106,11 +107,16 @@ def pretrain(run: str, sources: Sequence[Source], protocol: Protocol, results: P
     parents = [artifact.read(results / "index" / source.dataset) for source in sources]
     parts = {"protocol": dataclasses.asdict(protocol), "version": VERSION, "data": [dataclasses.asdict(s) for s in sources],
              "source": artifact.source_hash("radbench.pretrain")}  # fmt: skip
-    with acquire() as device, World() as world:
+    with World() as world:
 
         def make(work: Path) -> dict:
-            world.tell(True)
-            return train(work, run, Images(results, sources), protocol, device, world)
+            images = Images(results, sources)
+            if len(images) < protocol.batch:
+                raise artifact.Absent(f"pretraining {run}: {len(images)} images are less than one batch of {protocol.batch}; "
+                                      "add images, or lower batch and mask_group in the configuration")  # fmt: skip
+            with acquire() as device:
+                world.tell(True)
+                return train(work, run, images, protocol, device, world)
 
         if world.rank == 0:  # the first process alone reads and writes artefacts; the others lend their arithmetic
             artifact.build(results / "pretrain" / run, kind="pretrain", key_parts=parts, make=make, parents=parents,
@@ -118,7 +124,8 @@ def pretrain(run: str, sources: Sequence[Source], protocol: Protocol, results: P
                            resumable=True)  # fmt: skip
             world.tell(False)
         elif world.hear():
-            train(None, run, Images(results, sources), protocol, device, world)
+            with acquire() as device:
+                train(None, run, Images(results, sources), protocol, device, world)
             world.hear()
         return artifact.read(results / "pretrain" / run)
 
@@ -129,9 +136,6 @@ def pretrain(run: str, sources: Sequence[Source], protocol: Protocol, results: P
 def train(work: Path | None, run: str, images: "Images", protocol: Protocol, device: str, world: "World") -> dict:
     """Train to the end, going on from `work/checkpoint.pt` when there is one; write weights and log; return the facts."""
     steps_per_epoch = len(images) // protocol.batch
-    if steps_per_epoch == 0:
-        raise DataError(f"pretrain {run}", f"{len(images)} images are less than one batch", expected=f"{protocol.batch} or more",
-                        fix="add images, or lower pretrain protocol.batch and mask_group")  # fmt: skip
     steps = max(1, round(steps_per_epoch * protocol.epochs))
     mean, std = images.statistics()
 
@@ -158,23 +162,29 @@ def train(work: Path | None, run: str, images: "Images", protocol: Protocol, dev
     groups = protocol.batch // protocol.mask_group
     log_every = max(1, steps // 200)
     report, saved_at = Progress(f"pretrain {run}", steps * protocol.batch, "images", step * protocol.batch), time.monotonic()
+    mine = ((future, number) for future in range(step, steps) for number in range(world.rank, groups, world.size))
+
+    def prepare(place: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+        random = np.random.default_rng([protocol.seed, 3, *place])
+        rows = images.batch_rows(place[0], protocol)[place[1] * protocol.mask_group : (place[1] + 1) * protocol.mask_group]
+        pixels = (images.crops(rows, protocol, random) - mean) / std
+        return pixels, *(torch.from_numpy(part) for part in draw_masks(len(rows), protocol.shape.grid, MaskProtocol(), random))
+
+    prepared = in_parallel(prepare, mine, worker_count())
     while step < steps:
         rate, decay, momentum = schedules(step, steps, protocol.warmup_epochs / protocol.epochs, protocol)
         optimiser.param_groups[0]["weight_decay"] = decay
         for group in optimiser.param_groups:
             group["lr"] = rate
-        batch_rows = images.batch_rows(step, protocol)
         total, pooled = torch.zeros((), device=device), []
-        for number in range(world.rank, groups, world.size):
-            random = np.random.default_rng([protocol.seed, 3, step, number])
-            rows = batch_rows[number * protocol.mask_group : (number + 1) * protocol.mask_group]
-            pixels = ((images.crops(rows, protocol, random) - mean) / std).to(device)
-            keep, targets = (torch.from_numpy(part).to(device) for part in draw_masks(
-                len(rows), protocol.shape.grid, MaskProtocol(), random))  # fmt: skip
+        for _ in range(world.rank, groups, world.size):
+            pixels, keep, targets = (part.to(device, non_blocking=True) for part in next(prepared))
             with autocast(device):
                 loss, features = jepa_loss(encoder, target, predictor, pixels, keep, targets)
             (loss / groups).backward()
             total, pooled = total + loss.detach() / groups, [*pooled, features]
+        for value in trained:  # a process without a group adds nothing
+            value.grad = torch.zeros_like(value) if value.grad is None else value.grad
         world.sum([value.grad for value in trained] + [total])
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
@@ -185,7 +195,7 @@ def train(work: Path | None, run: str, images: "Images", protocol: Protocol, dev
         report.add(protocol.batch, f"loss {float(total):.4f}" if work else "")
         if not math.isfinite(float(total)):
             raise DataError(f"pretrain {run}", f"the loss is {float(total)} at step {step}", fix="lower pretrain protocol.lr")
-        if step % log_every == 0 or step in (1, steps):
+        if work and (step % log_every == 0 or step in (1, steps)):
             log.append({"step": step, "epoch": round(step / steps_per_epoch, 3), "loss": float(total), "lr": rate,
                         "weight_decay": decay, "ema": momentum, **collapse_measures(torch.cat(pooled))})  # fmt: skip
         if checkpoint and (time.monotonic() - saved_at > CHECKPOINT_SECONDS) and step < steps:
@@ -263,8 +273,9 @@ class Images:
             rows = index.rows(None, tuple(source.sites))
             if source.splits is not None:
                 rows = rows[np.isin(index["split"][rows].astype(str), list(source.splits))]
-            if len(rows) == 0:
-                raise DataError(f"pretraining data {source}", "no image is left", got=index.meta.facts["sites"], fix="mend splits or sites")
+            if unknown := set(source.sites) - set(index.meta.facts["sites"]):
+                raise DataError(f"pretraining data {source.dataset}", f"no image is left of {unknown}", got=index.meta.facts["sites"],
+                                fix="mend `sites`")  # fmt: skip
             self._rows += [(number, int(row)) for row in rows]
         self.names = sorted({name for index in self._indexes for name in index.meta.facts["sources"]})
 
@@ -324,6 +335,8 @@ class World:
 
     def __enter__(self) -> "World":
         if self.size > 1:
+            if torch.cuda.is_available():
+                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
             torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
         return self
 
@@ -343,7 +356,7 @@ class World:
         return told[0]
 
     def sum(self, tensors: list[torch.Tensor]) -> None:
-        """Add tensors up over the processes, in place. A process without a group brings no gradient: zeros."""
+        """Add tensors up over the processes, in place."""
         if self.size > 1:
             for tensor in tensors:
                 torch.distributed.all_reduce(tensor)
@@ -372,7 +385,8 @@ def _write_run(work: Path, protocol: Protocol, modules, initial, log, statistics
     for name, module in modules.items():
         save_file({key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}, work / f"{name}.safetensors")
     save_file({key: value.contiguous() for key, value in initial.items()}, work / "initial.safetensors")
-    shape = dataclasses.asdict(protocol.shape) | {"mean": statistics[0], "std": statistics[1], "pretrained_on": names}
+    shape = dataclasses.asdict(protocol.shape) | {"mean": statistics[0], "std": statistics[1], "pretrained_on": names,
+                                                  "reduced": reductions(protocol)}  # fmt: skip
     artifact.write_json(work / "config.json", shape)
     with open(work / "log.csv", "w", newline="") as handle:
         writer = csv.DictWriter(handle, list(log[0]))

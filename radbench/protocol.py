@@ -23,6 +23,9 @@ def from_overrides(protocol: type[Settings], overrides: Mapping[str, Any], where
         default = fields[name].default
         if isinstance(default, tuple) and isinstance(value, list):
             value = tuple(value)
+            if default and not all(isinstance(part, type(default[0]) | int) for part in value):
+                raise ConfigError(f"{where}.{name}", "values of another type", got=value, expected=f"like {default!r}",
+                                  fix="YAML reads 5e-5 as text; write 5.0e-5")  # fmt: skip
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if default is not None and not isinstance(value, type(default)):

@@ -40,7 +40,7 @@ def resolve(name: str, card: Card, local: str | None = None, results: Path = Pat
         if meta.absent:
             raise artifact.Absent(str(meta.fields["reason"]))
         return meta.payload
-    path = _snapshot(address, card) if scheme == "hf" else _weights_folder() / (card.files[0] if card.files else address)
+    path = _snapshot(address, card) if scheme == "hf" else weights_folder() / (card.files[0] if card.files else address)
     if path is None or not path.exists():
         raise artifact.Absent(f"weights not present: {card.how_to_get or _how(name, card)}")
     return path
@@ -54,7 +54,7 @@ def run_name(card: Card) -> str:
 def state(name: str, card: Card, local: str | None = None) -> str:
     """A short text that changes when weights appear, disappear or are replaced: a cheap rerun trigger, no hashing."""
     try:
-        path = resolve(name, card, local) if not card.weights.startswith("run:") else None
+        path = None if card.weights.startswith("run:") and not local else resolve(name, card, local)
     except (artifact.Absent, RadbenchError):
         return "absent"
     if path is None:
@@ -115,14 +115,20 @@ def _how(name: str, card: Card) -> str:
     return f"{gate}python -m radbench.weights {name}"
 
 
-def _weights_folder() -> Path:
+def weights_folder() -> Path:
+    """Where weights that are on no hub are looked for: $RADBENCH_WEIGHTS, or `weights/` in the working directory."""
     return Path(os.environ.get("RADBENCH_WEIGHTS", "weights"))
+
+
+def hub_cache() -> Path:
+    """Folder of the hub cache, as huggingface_hub finds it."""
+    home = Path(os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface")).expanduser()
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
 
 
 def _snapshot(repository: str, card: Card) -> Path | None:
     """The snapshot folder in the hub cache when every file of the card is in it. Reads the layout; imports nothing."""
-    home = Path(os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface")).expanduser()
-    base = Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"models--{repository.replace('/', '--')}"
+    base = hub_cache() / f"models--{repository.replace('/', '--')}"
     revision = card.revision
     if not re.fullmatch("[0-9a-f]{40}", revision):
         reference = base / "refs" / revision

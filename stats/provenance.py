@@ -232,7 +232,8 @@ def _field(value: Any) -> str:
 
 def _name_below_results(folder: Path) -> str:
     parts = folder.parts
-    return "/".join(parts[parts.index("results") + 1 :]) if "results" in parts[:-1] else folder.name
+    last = max((place for place, part in enumerate(parts) if part == "results"), default=None)
+    return folder.name if last is None else "/".join(parts[last + 1 :])
 
 
 @functools.cache

@@ -21,6 +21,9 @@ from .typeset import OVERLAP, REDUCED, Cell, Panel
 TASKS = {3: "linear_probe", 4: "segmentation", 5: "report_generation"}
 METRIC_TITLES = {"auprc": "AUPRC", "auroc": "AUROC", "dice": "Dice", "rouge_l": "ROUGE-L", "bleu4": "BLEU-4",
                  "rg_er": "RG_ER", "f1_14": "Macro-F1-14", "rouge_l_coco": "ROUGE-L (coco)"}  # fmt: skip
+#: Test images of the paper (section 6.1); a verdict needs the same test set, up to 1 %.
+TEST_IMAGES = {"VinDr-CXR": 3000, "RSNA-Pneumonia": 5337, "VinDr-RibCXR": 49, "MIMIC-CXR": 2461, "IU-Xray": 3306,
+               "MIMIC-CXR subset": 171}  # fmt: skip
 SITE_AUROC = 0.6  # from here on a note says that the site gives a label away
 REPORT_METRICS = ("rouge_l", "bleu4", "rg_er", "f1_14", "rouge_l_coco")
 
@@ -235,6 +238,9 @@ def judge(section: Section, estimate: Mapping[str, str], score: Score | None) ->
         return "not comparable", f"published with another decoder ({score.decoder})"
     if estimate.get("reduced"):
         return "not comparable", f"reduced protocol: {estimate['reduced']}"
+    images, wanted = int(estimate["n_images"]), TEST_IMAGES.get(section.paper)
+    if wanted and abs(images - wanted) > 0.01 * wanted:
+        return "not comparable", f"{images} test images, the paper has {wanted}"
     if not estimate.get("low"):
         return "not comparable", "no valid resample, so no interval"
     if points(estimate["low"]) <= score.value <= points(estimate["high"]):
@@ -349,6 +355,8 @@ def _notes(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
             notes.append(f"Resamples in which a score is undefined are left out; fewest valid: "
                          f"{least['resamples_valid']} ({least['target']}).")  # fmt: skip
     if section.table == 3:
+        notes.append("Cached features without augmentation; epoch and learning rate chosen on each replicate's held-out fold "
+                     "(docs/decisions/0006).")  # fmt: skip
         told = {short: site_auroc(section.label_sites.get(target, {})) for target, short in section.columns.items()}
         given_away = [f"{short} {100 * value:.0f}" for short, value in told.items() if value >= SITE_AUROC]
         if given_away:

@@ -134,13 +134,15 @@ def read_encoders(spec: Mapping[str, Any], sidecars: list[Sidecar]) -> list[Enco
     """The encoders of a specification, in its order; the sidecars that were read are appended to `sidecars`."""
     encoders = []
     for name in spec["encoders"]:
-        address = (spec.get("cards") or {}).get(name)
+        addresses = (spec.get("cards") or {}).get(name) or []
+        addresses = [addresses] if isinstance(addresses, str) else addresses
+        found = [read_sidecar(address) for address in addresses if Path(address).is_file()]
+        sidecars.extend(found)
         card: Mapping[str, Any] = {}
         measured: Mapping[str, Any] = {}
         reason = f"no features of {name}"
-        if address and Path(address).is_file():
-            sidecar = read_sidecar(address)
-            sidecars.append(sidecar)
+        if found:
+            sidecar = next((one for one in found if one.state == "ok"), found[0])  # a gap knows the card, not what was trained
             card, measured = sidecar.facts.get("card") or {}, sidecar.facts.get("measured") or {}
             reason = sidecar.reason
         control = name in (spec.get("controls") or []) or bool(card.get("control"))

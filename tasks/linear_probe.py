@@ -81,7 +81,7 @@ def probe(dataset: str, encoder: str, spec: Mapping, results: Path = Path("resul
         index = Index(results / "index" / dataset)
         labels, dropped = usable_labels(index, spec["labels"], tuple(spec.get("sites", ())))
         if not labels:
-            raise artifact.Absent(f"no label has both classes in train and test: {dropped}")
+            raise artifact.Absent(f"no label has both classes in train and test: {dropped or 'none is configured'}")
         values = torch.from_numpy(np.load(features.file("image.npy")))
         targets = torch.from_numpy(np.stack([index[f"labels.{name}"] for name in labels], axis=1).astype(np.float32))
         sites = tuple(spec.get("sites", ()))
@@ -95,7 +95,7 @@ def probe(dataset: str, encoder: str, spec: Mapping, results: Path = Path("resul
         _write(work, dataset, encoder, index, tested.numpy(), labels, targets[tested].numpy(), scores)
         return frozen.facts() | {
             "measured": features.facts["measured"], "protocol": dataclasses.asdict(protocol), "version": VERSION,
-            "reduced": reductions(protocol) + encoder_reductions(frozen), "labels_dropped": dropped, "chosen": probes.chosen,
+            "reduced": reductions(protocol) + frozen.reductions(), "labels_dropped": dropped, "chosen": probes.chosen,
             "n": {"learned": len(learned), "test": len(tested)},
         }  # fmt: skip
 
@@ -104,25 +104,23 @@ def probe(dataset: str, encoder: str, spec: Mapping, results: Path = Path("resul
                              "sites": list(spec.get("sites", ())), "protocol": dataclasses.asdict(protocol)})  # fmt: skip
 
 
-def encoder_reductions(frozen: Frozen) -> list[str]:
-    """Reductions of the pretraining run behind an encoder: its tables are of a reduced protocol too."""
-    return [f"pretraining {entry}" for parent in frozen.parents for entry in parent.facts.get("reduced", ())]
-
-
 def usable_labels(index: Index, names: Sequence[str], sites: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
     """The labels that have positives and negatives both in test and in what is learned from; and why others are dropped."""
     kept, dropped = [], {}
+    if unknown := set(sites) - set(index.meta.facts["sites"]):
+        raise ConfigError("tasks.linear_probe.sites", f"no site {sorted(unknown)}", got=sorted(index.meta.facts["sites"]))
     for name in names:
         if name not in index.label_names:
             raise ConfigError("tasks.linear_probe.labels", f"no label {name!r} in the index", got=index.label_names,
                               fix=did_you_mean(name, index.label_names))  # fmt: skip
         values = index[f"labels.{name}"]
-        parts = {"test": index.rows("test", sites),
-                 "train and val": np.concatenate([index.rows("train", sites), index.rows("val", sites)])}  # fmt: skip
+        learned = np.concatenate([index.rows("train", sites), index.rows("val", sites)])
+        parts = {"test": index.rows("test", sites)}
+        parts |= {f"train without fold {fold}": learned[index["fold"][learned] != fold] for fold in range(int(index["fold"].max()) + 1)}
         lacking = [f"no {word} in {part}" for part, rows in parts.items()
                    for word, value in (("positive", 1), ("negative", 0)) if not (values[rows] == value).any()]  # fmt: skip
         if lacking:
-            dropped[name] = ", ".join(lacking)
+            dropped[name] = lacking[0]
         else:
             kept.append(name)
     return kept, dropped
@@ -138,7 +136,9 @@ def train(features: torch.Tensor, targets: torch.Tensor, fold: torch.Tensor, pro
     """
     count, width = features.shape
     folds, classes = int(fold.max()) + 1, targets.shape[1]
-    mean, sd = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
+    mean, sd = features.mean(dim=0), features.std(dim=0)
+    # a dimension that does not vary says nothing; dividing by its rounding error would let it shout at test time
+    sd = torch.where(sd > 1e-4 * torch.maximum(mean.abs(), sd.median()), sd, torch.inf)
     inputs = (features - mean) / sd
     known = (targets == 0) | (targets == 1)
     learned = fold[:, None] != torch.arange(folds, device=fold.device)  # (N, K)
@@ -151,7 +151,7 @@ def train(features: torch.Tensor, targets: torch.Tensor, fold: torch.Tensor, pro
     optimiser = torch.optim.AdamW([{"params": pair, "lr": lr, "base": lr} for pair, lr in zip(parameters, protocol.lrs, strict=True)],
                                   weight_decay=protocol.weight_decay)  # fmt: skip
     generator = torch.Generator().manual_seed(protocol.seed)
-    best = torch.full((folds,), -1.0)
+    best = torch.full((folds,), -torch.inf)
     chosen = [{} for _ in range(folds)]
     weight = torch.zeros(folds, width, classes, dtype=features.dtype)
     bias = torch.zeros(folds, classes, dtype=features.dtype)
@@ -178,19 +178,28 @@ def train(features: torch.Tensor, targets: torch.Tensor, fold: torch.Tensor, pro
                 logits = (inputs @ matrix + offset).unflatten(1, (folds, classes))
                 for replicate in range(folds):
                     held = fold == replicate
-                    value = mean_average_precision(targets[held].cpu().numpy(), logits[held, replicate].cpu().numpy())
+                    value = selection_score(targets[held].cpu().numpy(), logits[held, replicate].cpu().numpy())
                     if value > best[replicate]:
                         best[replicate] = value
                         weight[replicate] = matrix.unflatten(1, (folds, classes))[:, replicate].cpu()
                         bias[replicate] = offset.unflatten(0, (folds, classes))[replicate].cpu()
-                        chosen[replicate] = {"epoch": epoch + 1, "lr": protocol.lrs[number], "mean_ap": round(value, 4)}
+                        chosen[replicate] = {"epoch": epoch + 1, "lr": protocol.lrs[number], "score": round(value, 4)}
         report.add()
     device = features.device
     return Probes(weight.to(device), bias.to(device), mean, sd, chosen)
 
 
+def selection_score(targets: np.ndarray, logits: np.ndarray) -> float:
+    """Mean average precision of the held-out fold; where none of its classes has a positive, minus its cross-entropy."""
+    value = mean_average_precision(targets, logits)
+    if not math.isnan(value):
+        return value
+    known = (targets == 0) | (targets == 1)
+    return -float(np.mean(np.logaddexp(0.0, logits[known]) - targets[known] * logits[known])) if known.any() else 0.0
+
+
 def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
-    """Mean over classes of the step-wise average precision, for choosing an epoch; classes without positives are left out.
+    """Mean over classes of the step-wise average precision; classes without positives are left out, NaN when all are.
 
     targets (N, C) with 1 and 0 known, anything else unknown; scores (N, C).
     """
@@ -205,7 +214,7 @@ def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
         last = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)  # last place of each group of ties
         precision, recall = hits[last] / (last + 1), hits[last] / hits[-1]
         values.append(float(np.sum(np.diff(recall, prepend=0.0) * precision)))
-    return float(np.mean(values)) if values else 0.0
+    return float(np.mean(values)) if values else math.nan
 
 
 def _write(work: Path, dataset: str, encoder: str, index: Index, rows: np.ndarray, labels: list[str], targets: np.ndarray,

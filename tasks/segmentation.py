@@ -24,7 +24,7 @@ from torch import nn
 
 from radbench import artifact, predictions
 from radbench.device import acquire, autocast
-from radbench.errors import ConfigError, did_you_mean, run_entry_point
+from radbench.errors import DataError, did_you_mean, run_entry_point
 from radbench.extract import Frozen, Maps, measure
 from radbench.progress import Progress
 from radbench.protocol import from_overrides, reductions
@@ -121,13 +121,15 @@ def segment(dataset: str, encoder_name: str, spec: Mapping, results: Path = Path
         Image.fromarray(_stack(pictures)).save(work / "examples.png")
         return frozen.facts() | {
             "measured": measured, "protocol": dataclasses.asdict(protocol), "version": VERSION, "decoder_params": sizes,
-            "reduced": reductions(protocol) + [f"pretraining {entry}" for parent in frozen.parents for entry in parent.facts["reduced"]],
+            "reduced": reductions(protocol) + frozen.reductions(),
             "n": {split: len(found) for split, found in rows.items()}, "field": frozen.card.field,
         }  # fmt: skip
 
     return predictions.build(TASK, dataset, frozen, results, modules=("tasks.segmentation",), make=make,
                              parents=[index_meta, *frozen.parents], publish=("examples.png",), key_parts={
-                             "version": VERSION, "structures": spec["structures"], "protocol": dataclasses.asdict(protocol)})  # fmt: skip
+                                 "version": VERSION, "protocol": dataclasses.asdict(protocol),
+                                 "structures": [[name, list(names)] for name, names in spec["structures"].items()],  # in order
+                             })  # fmt: skip
 
 
 def _known_structures(index: Index, sets: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -135,8 +137,8 @@ def _known_structures(index: Index, sets: Mapping[str, Sequence[str]]) -> dict[s
         raise artifact.Absent("the data set has no masks")
     for name in (structure for structures in sets.values() for structure in structures):
         if name not in index.structures:
-            raise ConfigError("tasks.segmentation.structures", f"no structure {name!r} in the index", got=index.structures,
-                              fix=did_you_mean(name, index.structures))  # fmt: skip
+            raise artifact.Absent(f"the data set has no structure {name!r}, only {index.structures}; "
+                                  f"{did_you_mean(name, index.structures) or 'name its own under tasks.segmentation'}")  # fmt: skip
     return {name: list(structures) for name, structures in sets.items()}
 
 
@@ -210,6 +212,8 @@ def train(maps: Mapping[str, Maps], index: Index, structures: Sequence[str], fie
             chunks = [places[start : start + batch] for start in range(0, len(places), batch)]
             losses = [float(_loss(decoder, maps["val"], targets["val"], chunk, protocol, device)) * len(chunk) for chunk in chunks]
         value = sum(losses) / len(places)
+        if math.isnan(value):
+            raise DataError(name, f"the validation loss is not a number in epoch {epoch + 1}", fix="lower tasks.segmentation protocol.lr")
         if value < best:
             best, kept = value, {key: tensor.clone() for key, tensor in decoder.state_dict().items()}
         report.add(1, f"val loss {value:.4f}")

@@ -61,7 +61,8 @@ def test_test_tree_has_a_claim_per_test():
     """Every test function has a docstring."""
     import ast
 
-    missing = [f"{path.name}:{node.name}" for path in tracked("tests/*.py", "tests/**/*.py") for node in ast.walk(ast.parse(path.read_text()))
+    files = tracked("tests/*.py", "tests/**/*.py")
+    missing = [f"{path.name}:{node.name}" for path in files for node in ast.walk(ast.parse(path.read_text()))
                if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and not ast.get_docstring(node)]  # fmt: skip
     assert not missing
 
@@ -85,15 +86,24 @@ def test_shipped_configurations_are_valid(name):
 
 
 FAULTS = {
+    r"datasets.*String should match pattern": ("  phantom_external:\n    reader", "  'x; rm -rf y':\n    reader"),
+    r"linear_probe.runs\[1\].labels: no label 'Lung opacity'.*did you mean 'Lung Opacity'": (
+        "labels: {Lung Opacity: LO}",
+        "labels: {Lung opacity: LO}",
+    ),
+    r"datasets.phantom.generate.patient: no option 'patient'.*did you mean 'patients'": (
+        "generate: {patients: 320",
+        "generate: {patient: 320",
+    ),
     r"datasets.phantom.reeder: .*did you mean 'reader'": ("  phantom:\n    reader:", "  phantom:\n    reeder:"),
     r"linear_probe.runs\[0\].dataset: no data set 'fantom'.*did you mean 'phantom'": (
         "- dataset: phantom\n        labels",
         "- dataset: fantom\n        labels",
     ),
-    r"segmentation.protocol.epoch: .*did you mean 'epochs'": ("channels: 32, epochs", "channels: 32, epoch"),
+    r"segmentation.protocol.epoch: .*did you mean 'epochs'": ("channels: 16, epochs", "channels: 16, epoch"),
     r"encoders.radjepa_control: needs the pretraining run 'radjepa_control'": ("  radjepa_control:\n    data", "  other:\n    data"),
     r"statistics.reference: no encoder 'radjep'": ("reference: radjepa}", "reference: radjep}"),
-    r"statistics.resamples: .*greater than or equal to 50": ("resamples: 500", "resamples: 5"),
+    r"statistics.resamples: .*greater than or equal to 50": ("resamples: 2000", "resamples: 5"),
 }
 
 

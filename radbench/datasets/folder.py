@@ -5,8 +5,9 @@ The reader looks at names and tables only; pixels are decoded once, by radbench.
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
@@ -17,6 +18,13 @@ VIEWS = {"PA": "PA", "AP": "AP", "AP_SUPINE": "AP_SUPINE", "AP SUPINE": "AP_SUPI
          "L": "LATERAL", "OTHER": "OTHER", "UNKNOWN": "UNKNOWN", "": "UNKNOWN"}  # fmt: skip
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validate": "val", "validation": "val", "test": "test"}
 LABEL_VALUES = (1.0, 0.0, -1.0)
+# Column names that `labels: auto` takes for findings: those of ChestX-ray14, CheXpert and VinDr-CXR.
+KNOWN_FINDINGS = tuple(dict.fromkeys((
+    "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia", "Infiltration",
+    "Mass", "Nodule", "Pleural_Thickening", "Pneumonia", "Pneumothorax", "Enlarged Cardiomediastinum", "Lung Opacity",
+    "Lung Lesion", "Pleural Effusion", "Pleural Other", "Fracture", "Aortic enlargement", "Calcification", "ILD",
+    "Nodule/Mass", "Pleural effusion", "Pleural thickening", "Pulmonary fibrosis", "Tuberculosis",
+)))  # fmt: skip
 MASK_STRUCTURE = "lungs"  # what the single `mask` column holds
 
 
@@ -27,6 +35,7 @@ class Options:
     labels: Sequence[str] = ()
     report_column: str = "text"
     mask_structure: str = MASK_STRUCTURE
+    subject_ids: bool = True  # False: the owner releases no patient ids; each image counts as a patient of its own, and tables say so
 
 
 def records(root: Path, options: Options) -> list[Record]:
@@ -38,6 +47,8 @@ def records(root: Path, options: Options) -> list[Record]:
     """
     table = _read_table(root / "metadata.csv")
     path = root / "metadata.csv"
+    if not options.subject_ids and "image" in table.columns:
+        table["subject_id"] = table["image"].map(_identifier)
     for column in ("image", "subject_id", *options.labels):
         if column not in table.columns:
             fix = did_you_mean(column, table.columns) or "name the label columns of your table under `labels:` in the configuration"
@@ -48,6 +59,7 @@ def records(root: Path, options: Options) -> list[Record]:
         if column not in table.columns:
             table[column] = ""
     _check_rows(path, table)
+    table["study_id"] = table["study_id"].where(table["study_id"] != "", table["image"].map(_identifier))
     texts = _reports(root, table, options.report_column)
     extra_masks = _structures(root, table)
     labels = {name: _label_values(path, table, name) for name in options.labels}
@@ -57,15 +69,21 @@ def records(root: Path, options: Options) -> list[Record]:
         masks = list(extra_masks.get(image, ()))
         if table["mask"].iat[row]:
             masks.append(Mask(options.mask_structure, _inside(root / "masks", table["mask"].iat[row], path)))
-        study = table["study_id"].iat[row] or Path(image).stem
         found.append(Record(
-            image_id=Path(image).stem, patient_id=subject, study_id=study,
+            image_id=_identifier(image), patient_id=subject, study_id=table["study_id"].iat[row],
             view=VIEWS[table["view"].iat[row].upper()], split=SPLITS.get(table["split"].iat[row].lower(), ""),
             site=table["site"].iat[row], sex=table["sex"].iat[row], age=_age(table["age"].iat[row]),
             path=_inside(root / "images", image, path), labels={name: values[row] for name, values in labels.items()},
             masks=tuple(masks), report=texts[row],
         ))  # fmt: skip
     return found
+
+
+def known_labels(root: Path) -> list[str]:
+    """The columns of `metadata.csv` that are findings by name; none without the table."""
+    path = root / "metadata.csv"
+    columns = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns if path.is_file() else []
+    return [name for name in columns if name in KNOWN_FINDINGS]
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -91,7 +109,7 @@ def _check_rows(path: Path, table: pd.DataFrame) -> None:
     for column in ("image", "subject_id"):
         if (bad := table[column] == "").any():
             raise DataError(path, f"empty {column} in {first(bad)}", fix="every image needs a file name and a subject")
-    stems = table["image"].map(lambda name: Path(name).stem)
+    stems = table["image"].map(_identifier)
     if (bad := stems.duplicated()).any():
         raise DataError(path, f"duplicate image id {stems[bad].iat[0]!r} in {first(bad)}", fix="keep one row per image")
     if (bad := ~table["view"].str.upper().isin(VIEWS)).any():
@@ -129,8 +147,14 @@ def _reports(root: Path, table: pd.DataFrame, column: str) -> list[str]:
     if key is None or column not in reports.columns:
         raise DataError(path, f"needs `image` or `study_id`, and {column!r}", got=list(reports.columns),
                         fix="set report_column in the configuration")  # fmt: skip
+    if (reports[key] == "").any():
+        line = int((reports[key] == "").to_numpy().argmax()) + 2
+        raise DataError(path, f"empty {key} in line {line}", fix="every report needs the image or study that it describes")
     texts = reports.groupby(key)[column].agg(lambda part: " ".join(part.unique()))
-    return table[key].map(texts).fillna("").tolist()
+    found = table[key].map(texts).fillna("").tolist()
+    if not any(found):
+        raise DataError(path, f"no {key} of it is in metadata.csv", got=list(reports[key][:3]), expected=f"like {list(table[key][:3])}")
+    return found
 
 
 def _structures(root: Path, table: pd.DataFrame) -> dict[str, list[Mask]]:
@@ -145,7 +169,9 @@ def _structures(root: Path, table: pd.DataFrame) -> dict[str, list[Mask]]:
     here = {entry.name: entry for folder in folders for entry in folder.iterdir()}
     found: dict[str, list[Mask]] = {}
     for row in rows.to_dict("records"):
-        bit = int(row["bit"]) if row.get("bit") else None
+        bit = int(float(row["bit"])) if re.fullmatch(r"\d+(\.0)?", row.get("bit", "")) else None
+        if row.get("bit") and bit is None:
+            raise DataError(path, f"bit {row['bit']!r} of {row['structure']}", expected="a whole number from 0 to 15, or empty")
         if row.get("image"):
             name = row["mask_file"]
             mask_path = here.get(name) or _inside(folders[0] if folders else root / "masks", name, path)
@@ -156,6 +182,11 @@ def _structures(root: Path, table: pd.DataFrame) -> dict[str, list[Mask]]:
             if name in here:
                 found.setdefault(image, []).append(Mask(row["structure"], here[name], bit))
     return found
+
+
+def _identifier(image: str) -> str:
+    """The image's path without suffix: file names may repeat between folders of patients."""
+    return str(PurePosixPath(image).with_suffix(""))
 
 
 def _inside(folder: Path, name: str, table: Path) -> Path:

@@ -36,7 +36,7 @@ def draw_masks(batch: int, grid: int, protocol: MaskProtocol, random: np.random.
     """Context (B, K) and targets (B, M, T): patch numbers in raster order, int64, each row ascending.
 
     An image whose context keeps `min_keep` patches or fewer draws all its places again; after `tries` draws the
-    context takes back patches of the targets, first come first served, so that the batch can go on.
+    context takes random patches back, those outside the targets first, so that the batch can go on.
     """
     target_size = block_size(grid, protocol.target_scale, protocol.target_aspect, random)
     context_size = block_size(grid, protocol.context_scale, protocol.context_aspect, random)
@@ -56,7 +56,9 @@ def draw_masks(batch: int, grid: int, protocol: MaskProtocol, random: np.random.
             break
     for row in todo:
         missing = protocol.min_keep + 1 - int(free[row].sum())
-        free[row, np.flatnonzero(~free[row])[:missing]] = True
+        covered = np.isin(np.arange(grid * grid), targets[row])
+        order = np.argsort(covered + random.random(grid * grid) + 2 * free[row])  # patches outside the targets first
+        free[row, order[:missing]] = True
     return _equal_subsets(free, random), targets
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from radbench import artifact, predictions
-from radbench.device import acquire, autocast
+from radbench.device import acquire
 from radbench.errors import run_entry_point
 from radbench.extract import Frozen, Maps, measure
 from radbench.progress import Progress
@@ -63,8 +63,7 @@ def generate(dataset: str, encoder_name: str, spec: Mapping, results: Path = Pat
             hypotheses, report = [], Progress(name, len(rows), "reports")
             for start in range(0, len(rows), BATCH):
                 places = np.arange(start, min(start + BATCH, len(rows)))
-                with autocast(device):
-                    hypotheses += [normalise(text) for text in reporter.write(maps[places][0], protocol.max_new_tokens)]
+                hypotheses += [normalise(text) for text in reporter.write(maps[places][0], protocol.max_new_tokens)]  # in float32
                 report.add(len(places))
             measured = measure(encoder, device)
             scored, not_computed = clinical.score(references, hypotheses, clinical_models, device)

@@ -30,7 +30,6 @@ class Protocol:
     lr: float = 2e-5
     warmup_share: float = 0.03
     batch: int = 128
-    micro_batch: int = 16  # images per forward pass; changes memory, not the mean over a batch
     max_new_tokens: int = 150
     tiny_width: int = 256
     tiny_layers: int = 4
@@ -103,6 +102,23 @@ def build(protocol: Protocol, feature_width: int, reports: list[str], device: st
     tokenizer, model = _released(protocol.language_model, device)
     template = (f"{VICUNA_SYSTEM} USER: ", f"\n{PROMPT} ASSISTANT:")
     return Reporter(feature_width, model, tokenizer, template).to(device)
+
+
+def weights_fingerprint(protocol: Protocol) -> dict[str, str]:
+    """For content keys: the commit of a hub model in the cache, or the hash of each weight file of a folder."""
+    name = protocol.language_model
+    if name == "tiny":
+        return {}
+    if Path(name).is_dir():
+        return {
+            path.name: artifact.file_hash(path)
+            for path in sorted(Path(name).iterdir())
+            if path.suffix in (".safetensors", ".bin", ".json", ".model")
+        }
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json")
+    return {"commit": Path(found).parent.name} if isinstance(found, str) else {}
 
 
 def train_tokenizer(texts: list[str], size: int):

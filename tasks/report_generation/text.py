@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|_+")
+WORD = re.compile(r"\w+(?:'\w+)?")
 
 
 def normalise(text: str) -> str:

@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,15 +17,16 @@ import torch
 from radbench import artifact
 from radbench.device import acquire, autocast
 from radbench.errors import run_entry_point
-from radbench.extract import Frozen, Maps, measure
+from radbench.extract import Frozen, Maps, forward, measure
 from radbench.progress import Progress
 from radbench.protocol import from_overrides, reductions
 from radbench.store import Index
 
-from .model import Protocol, Reporter, build, save
+from .model import Protocol, Reporter, build, save, weights_fingerprint
 from .text import normalise
 
 VERSION = 1
+MICRO_BATCH = int(os.environ.get("RADBENCH_MICRO_BATCH", "16"))  # images per forward pass: changes memory, not the mean over a batch
 
 
 def main() -> None:
@@ -38,7 +40,7 @@ def main() -> None:
 
 
 def rows_with_reports(index: Index, split: str) -> np.ndarray:
-    """Frontal images of a split whose study has a findings text."""
+    """Images of a split, lateral ones apart, whose study has a findings text."""
     rows = index.rows(split)
     frontal = np.isin(index["view"][rows].astype(str), ["PA", "AP", "AP_SUPINE", "UNKNOWN"])
     return rows[frontal & np.array([bool(normalise(text)) for text in index["report"][rows]], dtype=bool)]
@@ -60,19 +62,21 @@ def train_reporter(dataset: str, encoder_name: str, spec: Mapping, results: Path
         name = f"reports {dataset} {encoder_name}"
         with acquire() as device:
             encoder = frozen.load(device)
+            width = next(forward(encoder, index, rows[:1], device, "patches")).shape[-1]
+            reporter = build(protocol, width, reports, device)  # a language model that is not here is a gap before any image is encoded
             maps = Maps(encoder, index, rows, device, "patches", name=f"{name} patches")
-            reporter = build(protocol, maps.shapes[0][-1], reports, device)
             losses = fit(reporter, maps, reports, protocol, device, name)
-            save(reporter, work, maps.shapes[0][-1], protocol)
+            save(reporter, work, width, protocol)
             measured = measure(encoder, device)
         parameters = sum(value.numel() for value in reporter.parameters())
-        reduced = reductions(protocol) + [f"pretraining {entry}" for parent in frozen.parents for entry in parent.facts["reduced"]]
+        reduced = reductions(protocol) + frozen.reductions()
         return frozen.facts() | {"measured": measured, "protocol": dataclasses.asdict(protocol), "version": VERSION, "reduced": reduced,
                                  "parameters": parameters, "n": {"train": len(rows)}, "losses": losses}  # fmt: skip
 
+    parts = {"version": VERSION, "protocol": dataclasses.asdict(protocol), "language_model": weights_fingerprint(protocol)}
     return artifact.build(results / "report_model" / dataset / encoder_name, kind="report_model", parents=[index_meta, *frozen.parents],
-                          key_parts=frozen.key_parts("tasks.report_generation.train") | {"version": VERSION,
-                          "protocol": dataclasses.asdict(protocol)}, make=make, absent_facts=frozen.facts())  # fmt: skip
+                          key_parts=frozen.key_parts("tasks.report_generation.train") | parts, make=make,
+                          absent_facts=frozen.facts())  # fmt: skip
 
 
 def fit(reporter: Reporter, maps: Maps, reports: list[str], protocol: Protocol, device: str, name: str) -> list[float]:
@@ -92,8 +96,8 @@ def fit(reporter: Reporter, maps: Maps, reports: list[str], protocol: Protocol, 
             optimiser.param_groups[0]["lr"] = protocol.lr * share
             places = order[number * batch : (number + 1) * batch]
             tokens = 0
-            for start in range(0, len(places), protocol.micro_batch):
-                part = places[start : start + protocol.micro_batch]
+            for start in range(0, len(places), MICRO_BATCH):
+                part = places[start : start + MICRO_BATCH]
                 with autocast(device):
                     loss, known = reporter.loss(maps[part][0], [reports[place] for place in part])
                 loss.backward()

@@ -89,3 +89,25 @@ def test_maps_are_the_same_kept_or_recomputed(phantom_results, monkeypatch, limi
     wanted = torch.cat(list(forward(encoder, index, rows[[2, 0]], "cpu", "patches")))
     torch.testing.assert_close(maps[np.array([2, 0])][0], wanted)
     assert (maps._kept is None) == (limit == 0)
+
+
+def test_a_changed_option_is_a_reduction(phantom_results):
+    """An encoder with an option that is not its default says so: its cells are no longer the published encoder's."""
+    assert Frozen("rad_dino", {"options": {"image_size": 224}}, phantom_results).reductions() == ["option image_size 518 -> 224"]
+    assert Frozen("rad_dino", {}, phantom_results).reductions() == []
+
+
+def test_a_run_that_was_copied_keeps_what_it_was_trained_on(phantom_results, tmp_path):
+    """Weights of a pretraining run given as a local path still say their data and what was shrunk."""
+    import shutil
+
+    from radbench import pretrain
+
+    protocol = pretrain.Protocol(image_size=32, patch=4, width=24, depth=2, heads=2, predictor_width=12, predictor_depth=1,
+                                 predictor_heads=2, batch=8, mask_group=8, epochs=0.1)  # fmt: skip
+    meta = pretrain.pretrain("radjepa", [pretrain.Source("phantom")], protocol, phantom_results)
+    shutil.copytree(meta.payload, tmp_path / "copied")
+    frozen = Frozen("radjepa", {"weights": str(tmp_path / "copied")}, phantom_results)
+    card = frozen.facts()["card"]
+    assert card["pretrained_on"] == ["phantom"] and card["architecture"] == "ViT 2 x 24, patch 4"
+    assert "pretraining epochs 300 -> 0.1" in frozen.reductions()

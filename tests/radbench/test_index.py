@@ -210,3 +210,67 @@ def test_real_images_are_indexed_whole(real_folder, tmp_path):
     assert sum(part["positive"] for part in counts.values()) == int((table["Effusion"] == 1).sum())
     assert sum(part["blank"] for part in counts.values()) == int(table["Effusion"].isna().sum())
     np.testing.assert_array_equal(pd.Series(index["split"]), table["split"])
+
+
+def test_a_mask_of_another_picture_is_quarantined(folder, tmp_path):
+    """A mask whose aspect is not the image's costs the mask: reference and prediction would not lie on each other."""
+    victim = sorted((folder / "masks").glob("*__ribs_left.png"))[0]
+    Image.fromarray(np.ones((128, 64), dtype=np.uint8)).save(victim)
+    index_of(folder, tmp_path)
+    assert "not the same picture" in quarantine(tmp_path)["reason"][0]
+
+
+def test_palette_masks_are_numbers_not_colours(folder, tmp_path):
+    """In a palette PNG the stored numbers are the structures, whatever colours they are painted in."""
+    victim = sorted((folder / "masks").glob("*__lungs_zones.png"))[0]
+    numbers = np.asarray(Image.open(victim))
+    painted = Image.fromarray(numbers, mode="P")
+    painted.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0] + [7] * 759)
+    painted.save(victim)
+    index = index_of(folder, tmp_path)
+    row = list(index["image_id"]).index(victim.name.removesuffix("__lungs_zones.png"))
+    bit = index.structures.index("lung_left")
+    np.testing.assert_array_equal((index.mask(row) >> np.uint32(bit)) & 1, numbers & 1)
+
+
+def test_reports_reach_their_studies_and_no_other_image(folder, tmp_path):
+    """Reports keyed by study find images without a study column by their name; a report without a key is an error."""
+    edit_table(folder, lambda t: t.drop(columns="study_id"))
+    names = sorted(path.stem for path in (folder / "images").iterdir())
+    pd.DataFrame({"study_id": names[:2], "text": ["one", "two"]}).to_csv(folder / "reports.csv", index=False)
+    index = index_of(folder, tmp_path)
+    assert dict(zip(index["image_id"], index["report"], strict=True)) | {names[0]: "one", names[1]: "two"} == dict(
+        zip(index["image_id"], index["report"], strict=True)) and sum(text != "" for text in index["report"]) == 2  # fmt: skip
+    pd.DataFrame({"study_id": [names[0], ""], "text": ["one", "leak"]}).to_csv(folder / "reports.csv", index=False)
+    with pytest.raises(DataError, match="empty study_id in line 3"):
+        index_of(folder, tmp_path)
+
+
+def test_without_patient_ids_the_index_says_so(folder, tmp_path):
+    """With subject_ids off each image is its own patient and the sidecar says that there are no patient ids."""
+    edit_table(folder, lambda t: t.drop(columns="subject_id"))
+    index = index_of(folder, tmp_path, options={"subject_ids": False})
+    assert index.meta.facts["patient_ids"] is False and index.meta.facts["patients"] == len(index)
+
+
+def test_folds_share_the_positives_of_every_label(phantom_folder, tmp_path):
+    """Patients are dealt to folds by their rarest finding: no fold has more than twice its share of a label, or none of it."""
+    labels = ["Cardiomegaly", "Lung Opacity", "Pleural effusion"]
+    index = index_of(phantom_folder, tmp_path, options={"labels": labels})
+    frame = pd.DataFrame({"fold": index["fold"], "patient": index["patient_id"]} | {name: index[f"labels.{name}"] for name in labels})
+    patients = frame[frame.fold >= 0].groupby("patient").max()
+    rarest = patients[labels].sum().idxmin()
+    counts = patients.groupby("fold")[rarest].sum()
+    assert counts.max() - counts.min() <= 1
+
+
+def test_a_change_below_a_subfolder_makes_another_index(folder, tmp_path):
+    """Another file in a nested images folder gives another content key."""
+    nested = folder / "images" / "p"
+    nested.mkdir()
+    first = sorted((folder / "images").glob("*.png"))[0]
+    first.rename(nested / first.name)
+    edit_table(folder, lambda t: t.assign(image=t["image"].map(lambda name: f"p/{name}" if name == first.name else name)))
+    key = index_of(folder, tmp_path).meta.fields["key"]
+    shutil.copy(sorted((folder / "images").glob("*.png"))[0], nested / first.name)
+    assert index_of(folder, tmp_path).meta.fields["key"] != key

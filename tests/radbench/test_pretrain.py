@@ -110,18 +110,20 @@ def test_a_run_that_dies_goes_on_to_the_same_weights(phantom_results, monkeypatc
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_same_encoder(phantom_results):
-    """Under torchrun two processes that share the groups end with one process's weights, up to the order of sums."""
-    alone = pretrain.pretrain("alone", DATA, TINY, phantom_results)
+@pytest.mark.parametrize("group", [4, 8])
+def test_two_processes_train_the_same_encoder(phantom_results, group):
+    """Under torchrun two processes end with one process's weights, up to the order of sums, also when one has no group."""
+    protocol = Protocol(**{**TINY.__dict__, "mask_group": group})
+    alone = pretrain.pretrain(f"alone{group}", DATA, protocol, phantom_results)
     spec = {
         "data": [{"dataset": "phantom"}],
-        "protocol": {name: value for name, value in TINY.__dict__.items() if value != getattr(Protocol(), name)},
+        "protocol": {name: value for name, value in protocol.__dict__.items() if value != getattr(Protocol(), name)},
     }
     environment = os.environ | {"PYTHONPATH": str(artifact.ROOT), "OMP_NUM_THREADS": "1"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    stage = ["-m", "radbench.pretrain", "--name", "together", "--spec", json.dumps(spec), "--results", str(phantom_results)]
+    stage = ["-m", "radbench.pretrain", "--name", f"together{group}", "--spec", json.dumps(spec), "--results", str(phantom_results)]
     subprocess.run([*torchrun, *stage], check=True, env=environment, timeout=300)
-    one, two = weights(alone), weights(artifact.read(phantom_results / "pretrain" / "together"))
+    one, two = weights(alone), weights(artifact.read(phantom_results / "pretrain" / f"together{group}"))
     for name in one:
         torch.testing.assert_close(one[name], two[name], atol=2e-4, rtol=2e-3)
 
@@ -158,9 +160,9 @@ def test_crops_are_torchvisions():
 
 
 def test_impossible_settings_are_named(phantom_results):
-    """A batch larger than the data, a batch that is no multiple of the group, and a site without images are named errors."""
-    with pytest.raises(DataError, match="less than one batch"):
-        pretrain.pretrain("big", DATA, Protocol(**{**TINY.__dict__, "batch": 4000}), phantom_results)
+    """Too few images are a gap; a batch that is no multiple of the group and a site that is not there are named errors."""
+    meta = pretrain.pretrain("big", DATA, Protocol(**{**TINY.__dict__, "batch": 4000}), phantom_results)
+    assert meta.absent and "less than one batch of 4000" in meta.fields["reason"]
     with pytest.raises(ConfigError, match="multiple of mask_group"):
         pretrain.pretrain("odd", DATA, Protocol(**{**TINY.__dict__, "mask_group": 3}), phantom_results)
     with pytest.raises(DataError, match="no image is left"):

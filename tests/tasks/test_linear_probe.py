@@ -67,7 +67,7 @@ def test_average_precision_is_scikit_learns():
         target_with_blank = np.append(target, [np.nan, -1.0])
         wanted = average_precision_score(target, score)
         assert mean_average_precision(target_with_blank[:, None], np.append(score, [9.0, 9.0])[:, None]) == pytest.approx(wanted, abs=1e-12)
-    assert mean_average_precision(np.zeros((5, 1)), np.ones((5, 1))) == 0.0
+    assert math.isnan(mean_average_precision(np.zeros((5, 1)), np.ones((5, 1))))
 
 
 def test_long_training_reaches_logistic_regression():
@@ -100,3 +100,23 @@ def test_the_held_out_fold_is_not_learned_from():
     changed[fold == 2] = 1 - changed[fold == 2]
     one, two = train(features, targets, fold, protocol), train(features, changed, fold, protocol)
     assert torch.equal(one.weight[2], two.weight[2]) and not torch.equal(one.weight[1], two.weight[1])
+
+
+def test_a_fold_without_positives_still_gets_a_trained_head():
+    """Where the held-out fold has no positive, its replicate is chosen by cross-entropy and is as good as the others."""
+    features, targets, _ = toy(600, 5)
+    targets = targets[:, :1]
+    fold = torch.where(targets[:, 0] == 1, torch.arange(600) % 4, torch.arange(600) % 5)
+    probes = train(features, targets, fold, Protocol(lrs=(1e-3, 1e-2), epochs=10))
+    values = [roc_auc_score(targets[:, 0], scores[:, 0]) for scores in probes.scores(features).numpy()]
+    assert (targets[fold == 4] == 1).sum() == 0 and values[4] > min(values[:4]) - 0.02
+
+
+def test_a_constant_feature_stays_silent():
+    """A dimension that never varied in training changes no score, whatever value it has at test time."""
+    features, targets, fold = toy()
+    features = torch.cat([features, torch.full((len(features), 1), 0.3019608)], dim=1)
+    probes = train(features, targets, fold, QUICK)
+    moved = features.clone()
+    moved[:, -1] = -5
+    assert torch.equal(probes.scores(features), probes.scores(moved))

@@ -54,6 +54,7 @@ configure() {
   read -r controller node < <(python3 -c 'import socket
 held = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
 print(*[each.getsockname()[1] for each in held])')
+  # By process group: a Snakemake whose batch shell was cancelled first is a child of nobody, and would be lost by parentage.
   # slurmd drops a GPU whose file is no device; a link to the null device passes. Without slurmdbd there is no
   # AccountingStorageTRES=gres/gpu: jobcomp.txt is silent on GPUs, `scontrol show job` is not.
   cat >"$folder/slurm.conf" <<CONF
@@ -72,7 +73,7 @@ SlurmctldPidFile=$folder/slurmctld.pid
 SlurmdPidFile=$folder/slurmd.pid
 SlurmctldLogFile=$folder/slurmctld.log
 SlurmdLogFile=$folder/slurmd.log
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 MailProg=/bin/true
 JobAcctGatherType=jobacct_gather/linux
@@ -86,7 +87,7 @@ SchedulerParameters=batch_sched_delay=0,bf_interval=1
 SlurmdParameters=config_overrides
 ReturnToService=2
 SlurmdTimeout=10
-MinJobAge=900
+MinJobAge=3600
 KillWait=5
 GresTypes=gpu
 DefMemPerCPU=100

@@ -47,12 +47,12 @@ def clone(tmp_path_factory) -> Path:
     return there
 
 
-def snakemake(clone: Path, directory: Path, *words: str, environment: dict[str, str] | None = None) -> str:
-    """`snakemake --cores all …` in a clone, working in `directory`; returns what it said."""
-    command = ["snakemake", "--cores", "all", *words, "--configfile", str(SMOKE), "--directory", str(directory)]
+def snakemake(clone: Path, *words: str, environment: dict[str, str] | None = None) -> str:
+    """`snakemake --cores all …` in a clone, with nobody's own profiles and weights; returns what it said."""
+    command = ["snakemake", "--cores", "all", *words]
     environment = {"PATH": os.environ["PATH"]} | (environment or {}) | {"HOME": str(clone.parent), "HF_HOME": str(clone.parent / "hf")}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    done = subprocess.run(command, cwd=clone, capture_output=True, text=True, env=environment, timeout=900)
+    done = subprocess.run(command, cwd=clone, capture_output=True, text=True, env=environment, timeout=1500)
     if done.returncode:
         pytest.fail(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}")
     return done.stdout + done.stderr
@@ -72,6 +72,11 @@ def slurm(tmp_path):
         held = pids(folder)
         subprocess.run(["bash", str(START), "stop", str(folder)], timeout=120, check=False)
         assert not [name for name, pid in held.items() if alive(pid)], "a daemon outlived its test"
+
+
+def fields(line: str) -> dict[str, str]:
+    """The `Key=value` words of one line of Slurm."""
+    return dict(re.findall(r"(\S+?)=(\S*)", line))
 
 
 def pids(folder: Path) -> dict[str, int]:
@@ -117,16 +122,18 @@ def test_every_rule_states_cores_memory_and_time():
 
 
 def test_the_literal_command_plans_in_a_fresh_clone(clone, tmp_path):
-    """`snakemake --cores all --profile slurm -n` in a fresh clone plans all jobs where no program of Slurm can be found."""
+    """`snakemake --cores all --profile slurm -n` in a fresh clone plans every rule where no program of Slurm can be found."""
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in ("bash", "sh", "env", "uname", "which"):
         (programs / name).symlink_to(shutil.which(name))
     assert not [name for name in SLURM if shutil.which(name, path=f"{Path(sys.executable).parent}:{programs}")]
-    said = snakemake(clone, tmp_path / "run", "--profile", "slurm", "-n", environment={"PATH": str(programs)})
+    said = snakemake(clone, "--profile", "slurm", "-n", environment={"PATH": str(programs)})
     table = re.search(r"Job stats:\njob\s+count\n[- ]+\n(.*?)\n\n", said, re.S)
-    assert {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table[1], re.M)} == JOBS | {"all": 1, "total": 11}
-    assert "slurm_partition=gpu" in said and "cpus_per_task=16" in said
+    assert {line.split()[0] for line in table[1].splitlines()} == set(rules()) | {"total"}
+    for name, wants in resources().items():
+        stated = re.findall(rf"^rule {name}:\n(?: {{4}}.*\n)*? {{4}}resources: (.*)$", said, re.M)
+        assert all(f"{key}={value}" in line.split(", ") for line in stated for key, value in wants.items()) and (stated or not wants)
 
 
 @pytest.mark.slurm
@@ -137,30 +144,29 @@ def test_a_run_through_slurm_gives_the_tables_of_a_local_run(clone, slurm, tmp_p
     assert set(pids(where)) == set(DAEMONS)
     assert {address for pid in pids(where).values() for address in listening(pid)} == {"0100007F"}, "a daemon listens beyond 127.0.0.1"
 
-    said = snakemake(clone, tmp_path / "remote", "--profile", "slurm", "--latency-wait", "5",
-                     "--slurm-init-seconds-before-status-checks", "8", environment=slurm)  # fmt: skip
+    smoke = ("--configfile", str(SMOKE), "--directory")
+    quick = ("--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "12")
+    said = snakemake(clone, "--profile", "slurm", *smoke, str(tmp_path / "remote"), *quick, environment=slurm)
 
     query = ["scontrol", "--oneliner", "show", "job"]
     shown = subprocess.run(query, env=os.environ | slurm, capture_output=True, text=True, check=True, timeout=30).stdout
-    jobs = {fields["JobId"]: fields for line in shown.splitlines() if (fields := dict(re.findall(r"(\S+?)=(\S*)", line)))}
-    completed = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in (where / "jobcomp.txt").read_text().splitlines()]
-    ran, asked, counts = {}, resources(), dict.fromkeys(JOBS, 0)
-    for fields in completed:
-        if fields["Name"] == "true":
+    jobs = {job["JobId"]: job for job in map(fields, shown.splitlines()) if "JobId" in job}
+    asked, counts = resources(), dict.fromkeys(JOBS, 0)
+    for done in map(fields, (where / "jobcomp.txt").read_text().splitlines()):
+        job = jobs[done["JobId"]]
+        if done["Name"] == "true":
             continue  # the first sign of life in start_slurm.sh
-        rule = re.match(r"rule_(\w+?)(_wildcards_|$)", jobs[fields["JobId"]]["Comment"])[1]
+        rule = re.match(r"rule_(\w+?)(_wildcards_|$)", job["Comment"])[1]
         counts[rule] += 1
-        wants, ran[rule] = asked[rule], fields
-        assert fields["JobState"] == "COMPLETED", (rule, fields)
-        assert fields["Partition"] == wants.get("slurm_partition", PROFILE["default-resources"]["slurm_partition"])
-        assert int(fields["ProcCnt"]) == int(jobs[fields["JobId"]]["CPUs/Task"]) == wants["cpus_per_task"]
-        assert int(fields["TimeLimit"]) == wants["runtime"] and f"mem={wants['mem_mb']}M" in fields["Tres"]
-        gpus = re.search(r"gpu:(\d+)", jobs[fields["JobId"]].get("TresPerJob", "gpu:0"))
-        assert int(gpus[1]) == wants.get("gpu", 0)
+        wants = asked[rule]
+        assert done["JobState"] == "COMPLETED", (rule, done)
+        assert done["Partition"] == wants.get("slurm_partition", PROFILE["default-resources"]["slurm_partition"])
+        assert int(done["ProcCnt"]) == int(job["CPUs/Task"]) == wants["cpus_per_task"]
+        assert int(done["TimeLimit"]) == wants["runtime"] and f"mem={wants['mem_mb']}M" in done["Tres"].split(",")
+        assert int(job.get("TresPerJob", "gres:gpu:0").rpartition("gpu:")[2]) == wants.get("gpu", 0)
     assert counts == JOBS, said[-3000:]
-    print(shown)
 
-    snakemake(clone, tmp_path / "local")
+    snakemake(clone, *smoke, str(tmp_path / "local"))
     names = sorted(path.name for path in (tmp_path / "local" / "results" / "tables").glob("table*.*"))
     assert len(names) == 18
     for name in names:
