@@ -217,7 +217,9 @@ def find_estimate(section: Section, encoder: Encoder, target: str, metric: str) 
             return section.estimates[key]
     if not any(name == encoder.name for name, _, _ in section.estimates):
         return {"state": "absent", "reason": encoder.reason or f"not among the encoders run on {section.dataset}"}
-    return {"state": "not_computed", "reason": f"{METRIC_TITLES[metric]} of {target} is not in the predictions"}
+    dropped = (section.facts.get("labels_dropped") or {}).get(target)
+    reason = f"{target} cannot be probed: {dropped}" if dropped else f"{METRIC_TITLES[metric]} of {target} is not in the predictions"
+    return {"state": "not_computed", "reason": reason}
 
 
 def judge(section: Section, estimate: Mapping[str, str], score: Score | None) -> tuple[str, str]:

@@ -83,10 +83,20 @@ def rows(name, out="results/tables"):
 def written_once(tmp_path_factory):
     """The default tree, built once; tests that only read work on a copy of it."""
     root = tmp_path_factory.mktemp("written_once")
-    with contextlib.chdir(root):
+    with contextlib.chdir(root), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stats.scores.TEST_IMAGES", {})  # the toy's 120 images stand for the paper's test sets
         build(Results(root))
         write_tables("spec.json", "results/tables")
     return root
+
+
+def test_another_test_set_is_not_comparable(results):
+    """With another number of test images than the paper's, no cell is called reproduced or different, and both numbers are named."""
+    build(results)
+    write_tables("spec.json", "results/tables")
+    judged = [row for row in rows("table3") if row["published"] and row["value"] and row["target"] == "Lung Opacity"]
+    assert judged and {row["verdict"] for row in judged} == {"not comparable"}
+    assert all("120 test images, the paper has 3000" in row["reason"] for row in judged if "reduced" not in row["reason"])
 
 
 @pytest.fixture
