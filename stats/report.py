@@ -249,6 +249,8 @@ def leaders(run: Run, one: Section) -> Iterator[tuple[Encoder, Html]]:
         name = leader.title + (" (a control)" if leader.control else "")
         if len(ranked) == 1:
             rest = ", nothing to compare it with."
+        elif best == ranked[1][0]:
+            rest = f", level with {ranked[1][1].title}."
         else:
             difference = _difference(one, leader, ranked[1][1], target, metric)
             rest = f", ahead of {ranked[1][1].title} by {best - ranked[1][0]:.1f}{_certainty(difference)}."

@@ -304,3 +304,16 @@ def test_replicates_are_averaged_in_value_and_interval(results, task, metric):
     assert found["both"].sd == pytest.approx(abs(found["one"]["value"] - found["two"]["value"]) / 2**0.5, abs=1e-9)
     middle = (float(found["one"]["median"]) + float(found["two"]["median"])) / 2
     assert float(found["both"]["median"]) == pytest.approx(middle, abs=0.004)
+
+
+def test_empty_reports_are_counted():
+    """Encoders that wrote nothing for some images are named with their count; the others are not."""
+    from types import SimpleNamespace
+
+    import pandas as pd
+
+    from stats.compare import _empty_reports
+
+    silent = SimpleNamespace(encoder="silent", rows=pd.DataFrame({"hyp_len": [0, 3, 0]}))
+    wordy = SimpleNamespace(encoder="wordy", rows=pd.DataFrame({"hyp_len": [1, 3, 9]}))
+    assert _empty_reports(SimpleNamespace(present=[silent, wordy])) == {"silent": [2, 3]}
