@@ -91,8 +91,9 @@ def compare(
         facts={"task": task, "dataset": dataset, "reference": reference, "encoders": [p.encoder for p in encoders],
                "absent": reasons, "unit": cohort.unit, "patients": len(cohort.patient_ids), "resamples": resamples,
                "seed": seed, "version": first.get("version"), "protocol": first.get("protocol"),
-               "language_model": first.get("language_model"), 
-               "empty_reports": _empty_reports(cohort) if task == "report_generation" else {}, "labels_dropped": first.get("labels_dropped") or {},
+               "language_model": first.get("language_model"),
+               "empty_reports": _empty_reports(cohort) if task == "report_generation" else {},
+               "labels_dropped": first.get("labels_dropped") or {},
                "statistic": "mean over replicates of the metric on the resample"},
         state="ok" if cohort.present else "absent",
         reason=None if cohort.present else "no encoder has predictions: "
