@@ -92,7 +92,7 @@ def compare(
                "absent": reasons, "unit": cohort.unit, "patients": len(cohort.patient_ids), "resamples": resamples,
                "seed": seed, "version": first.get("version"), "protocol": first.get("protocol"),
                "language_model": first.get("language_model"),
-               "empty_reports": _empty_reports(cohort) if task == "report_generation" else {},
+               "reports_written": _reports_written(cohort) if task == "report_generation" else {},
                "labels_dropped": first.get("labels_dropped") or {},
                "statistic": "mean over replicates of the metric on the resample"},
         state="ok" if cohort.present else "absent",
@@ -102,10 +102,9 @@ def compare(
     )  # fmt: skip
 
 
-def _empty_reports(cohort: Cohort) -> dict[str, list[int]]:
-    """Per encoder that wrote nothing for some image: rows without a word, and all rows."""
-    counts = {p.encoder: [int((p.rows["hyp_len"] == 0).sum()), len(p.rows)] for p in cohort.present}
-    return {encoder: pair for encoder, pair in counts.items() if pair[0]}
+def _reports_written(cohort: Cohort) -> dict[str, list[int]]:
+    """Per encoder: different reports, reports without a word, and all reports."""
+    return {p.encoder: [int(p.rows["hypothesis"].nunique()), int((p.rows["hyp_len"] == 0).sum()), len(p.rows)] for p in cohort.present}
 
 
 def _measure(

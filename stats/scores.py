@@ -373,10 +373,11 @@ def _notes(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
             who = cell.encoder.title if whole else f"{cell.column} ({cell.encoder.title})"
             gaps.setdefault(cell.estimate.get("reason") or "no reason recorded", []).append(who)
     notes += [f"– {', '.join(dict.fromkeys(who))}: {reason}" for reason, who in gaps.items()]
-    if section.table == 5 and (empty := section.facts.get("empty_reports")):
+    if section.table == 5 and (written := section.facts.get("reports_written")):
         titles = {cell.encoder.name: cell.encoder.title for cell in cells}
-        told = ", ".join(f"{titles.get(name, name)} {count} of {total}" for name, (count, total) in empty.items())
-        notes.append(f"Reports without a word, which score 0: {told}.")
+        told = ", ".join(f"{titles.get(name, name)} {different} of {total}" + (f" ({empty} empty)" if empty else "")
+                         for name, (different, empty, total) in written.items())  # fmt: skip
+        notes.append(f"Different reports written: {told}. Few mean that the language model hardly looks at the image.")
     if section.table == 5 and (model := section.facts.get("language_model")):
         notes.append(f"Language model: {model}.")
     if section.paper and any(target == AGG6 for _, target, _ in section.displayed()):

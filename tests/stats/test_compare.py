@@ -306,14 +306,14 @@ def test_replicates_are_averaged_in_value_and_interval(results, task, metric):
     assert float(found["both"]["median"]) == pytest.approx(middle, abs=0.004)
 
 
-def test_empty_reports_are_counted():
-    """Encoders that wrote nothing for some images are named with their count; the others are not."""
+def test_different_and_empty_reports_are_counted():
+    """Each encoder's sidecar tells how many different reports it wrote, how many without a word, and of how many."""
     from types import SimpleNamespace
 
     import pandas as pd
 
-    from stats.compare import _empty_reports
+    from stats.compare import _reports_written
 
-    silent = SimpleNamespace(encoder="silent", rows=pd.DataFrame({"hyp_len": [0, 3, 0]}))
-    wordy = SimpleNamespace(encoder="wordy", rows=pd.DataFrame({"hyp_len": [1, 3, 9]}))
-    assert _empty_reports(SimpleNamespace(present=[silent, wordy])) == {"silent": [2, 3]}
+    silent = SimpleNamespace(encoder="silent", rows=pd.DataFrame({"hyp_len": [0, 3, 0], "hypothesis": ["", "a b c", ""]}))
+    parrot = SimpleNamespace(encoder="parrot", rows=pd.DataFrame({"hyp_len": [1, 1, 1], "hypothesis": ["a", "a", "a"]}))
+    assert _reports_written(SimpleNamespace(present=[silent, parrot])) == {"silent": [2, 2, 3], "parrot": [1, 0, 3]}
