@@ -29,7 +29,7 @@ TRUTH = {
 PREDICTED = {
     "linear_probe": ["score"],
     "segmentation": ["dice", "pred_area"],
-    "report_generation": ["rouge_l", "rouge_l_coco", *BLEU_COLUMNS],
+    "report_generation": ["hypothesis", "rouge_l", "rouge_l_coco", *BLEU_COLUMNS],
 }
 #: Numbers that must be finite, per task (Dice may be NaN where the reference is empty).
 FINITE = {

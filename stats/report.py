@@ -513,9 +513,7 @@ def reports_section(run: Run) -> Iterator[Html]:
             if (folder / "meta.json").is_file():
                 predictions = read_predictions("report_generation", one.dataset, folder)
                 if not predictions.absent:
-                    sample = ["replicate", "image_id"]
-                    texts = pd.read_parquet(folder / "predictions.parquet", columns=[*sample, "hypothesis"])
-                    rows[encoder.title] = first_replicate(predictions.rows).merge(texts, on=sample)
+                    rows[encoder.title] = first_replicate(predictions.rows)
         missing = [encoder.title for encoder in run.encoders if encoder.title not in rows]
         yield from _report_examples(run, rows)
         if missing:
