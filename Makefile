@@ -29,7 +29,7 @@ test: environment
 	PATH="$(BIN):$$PATH" python -m pytest $(PYTEST)
 
 lint: environment
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && PATH="$(BIN):$$PATH" lint-imports && $(BIN)/snakefmt --check Snakefile
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && PATH="$(BIN):$$PATH" lint-imports && $(BIN)/snakefmt -l 140 --check Snakefile
 
 doctor: environment
 	PATH="$(BIN):$$PATH" python -m radbench.doctor --config $(CONFIG) $(if $(ROOT),--root "$(ROOT)")

@@ -38,8 +38,12 @@ def code(*modules):
     return [os.path.join(workflow.basedir, path) for path in source_files(*modules)]
 
 
-STATS = sorted(os.path.join(workflow.basedir, "stats", name) for name in os.listdir(os.path.join(workflow.basedir, "stats")) if name.endswith(".py"))
-PUBLISHED = sorted(os.path.join(workflow.basedir, "results/published", name) for name in os.listdir(os.path.join(workflow.basedir, "results/published")))
+STATS = sorted(
+    os.path.join(workflow.basedir, "stats", name) for name in os.listdir(os.path.join(workflow.basedir, "stats")) if name.endswith(".py")
+)
+PUBLISHED = sorted(
+    os.path.join(workflow.basedir, "results/published", name) for name in os.listdir(os.path.join(workflow.basedir, "results/published"))
+)
 
 
 rule all:
@@ -56,12 +60,12 @@ rule data:
         "results/data/{dataset}/contact_sheet.png",
     log:
         "results/logs/data/{dataset}.log",
-    params:
-        call=lambda w: PLAN.data(w.dataset),
     resources:
         cpus_per_task=4,
         mem_mb=4000,
         runtime=60,
+    params:
+        call=lambda w: PLAN.data(w.dataset),
     shell:
         "{params.call} 2> >(tee {log} >&2)"
 
@@ -76,14 +80,14 @@ rule index:
         "results/index/{dataset}/quarantine.csv",
     log:
         "results/logs/index/{dataset}.log",
-    params:
-        call=lambda w: PLAN.index(w.dataset),
-        state=lambda w: PLAN.data_state(w.dataset),
     threads: 2
     resources:
         cpus_per_task=16,
         mem_mb=16000,
         runtime=720,
+    params:
+        call=lambda w: PLAN.index(w.dataset),
+        state=lambda w: PLAN.data_state(w.dataset),
     shell:
         "{params.call} --workers ${{SLURM_CPUS_PER_TASK:-{threads}}} 2> >(tee {log} >&2)"
 
@@ -97,14 +101,14 @@ rule pretrain:
         "results/pretrain/{run}/log.csv",
     log:
         "results/logs/pretrain/{run}.log",
-    params:
-        call=lambda w: PLAN.pretrain(w.run),
     resources:
         cpus_per_task=16,
         mem_mb=32000,
         runtime=4320,
         gpu=1,
         slurm_partition="gpu",
+    params:
+        call=lambda w: PLAN.pretrain(w.run),
     shell:
         "{params.call} 2> >(tee {log} >&2)"
 
@@ -118,15 +122,15 @@ rule features:
         "results/features/{encoder}/{dataset}/meta.json",
     log:
         "results/logs/features/{encoder}/{dataset}.log",
-    params:
-        call=lambda w: PLAN.features(w.encoder, w.dataset),
-        state=lambda w: PLAN.weights_state(w.encoder),
     resources:
         cpus_per_task=8,
         mem_mb=16000,
         runtime=720,
         gpu=1,
         slurm_partition="gpu",
+    params:
+        call=lambda w: PLAN.features(w.encoder, w.dataset),
+        state=lambda w: PLAN.weights_state(w.encoder),
     shell:
         "{params.call} 2> >(tee {log} >&2)"
 
@@ -141,12 +145,12 @@ rule linear_probe:
         "results/linear_probe/{dataset}/{encoder}/predictions.parquet",
     log:
         "results/logs/linear_probe/{dataset}/{encoder}.log",
-    params:
-        call=lambda w: PLAN.linear_probe(w.dataset, w.encoder),
     resources:
         cpus_per_task=4,
         mem_mb=8000,
         runtime=120,
+    params:
+        call=lambda w: PLAN.linear_probe(w.dataset, w.encoder),
     shell:
         "{params.call} 2> >(tee {log} >&2)"
 
@@ -162,15 +166,15 @@ rule segmentation:
         "results/segmentation/{dataset}/{encoder}/examples.png",
     log:
         "results/logs/segmentation/{dataset}/{encoder}.log",
-    params:
-        call=lambda w: PLAN.segmentation(w.dataset, w.encoder),
-        state=lambda w: PLAN.weights_state(w.encoder),
     resources:
         cpus_per_task=8,
         mem_mb=32000,
         runtime=1440,
         gpu=1,
         slurm_partition="gpu",
+    params:
+        call=lambda w: PLAN.segmentation(w.dataset, w.encoder),
+        state=lambda w: PLAN.weights_state(w.encoder),
     shell:
         "{params.call} 2> >(tee {log} >&2)"
 
@@ -184,15 +188,15 @@ rule report_model:
         "results/report_model/{dataset}/{encoder}/meta.json",
     log:
         "results/logs/report_model/{dataset}/{encoder}.log",
-    params:
-        call=lambda w: PLAN.report_model(w.dataset, w.encoder),
-        state=lambda w: [PLAN.weights_state(w.encoder), *PLAN.report_state()],
     resources:
         cpus_per_task=16,
         mem_mb=120000,
         runtime=4320,
         gpu=1,
         slurm_partition="gpu",
+    params:
+        call=lambda w: PLAN.report_model(w.dataset, w.encoder),
+        state=lambda w: [PLAN.weights_state(w.encoder), *PLAN.report_state()],
     shell:
         "{params.call} 2> >(tee {log} >&2)"
 
@@ -208,15 +212,15 @@ rule report_generation:
         "results/report_generation/{dataset}/{encoder}/predictions.parquet",
     log:
         "results/logs/report_generation/{dataset}/{encoder}.log",
-    params:
-        call=lambda w: PLAN.report_generation(w.dataset, w.encoder),
-        state=lambda w: [PLAN.weights_state(w.encoder), *PLAN.report_state()],
     resources:
         cpus_per_task=8,
         mem_mb=64000,
         runtime=1440,
         gpu=1,
         slurm_partition="gpu",
+    params:
+        call=lambda w: PLAN.report_generation(w.dataset, w.encoder),
+        state=lambda w: [PLAN.weights_state(w.encoder), *PLAN.report_state()],
     shell:
         "{params.call} 2> >(tee {log} >&2)"
 
@@ -231,12 +235,12 @@ rule compare:
         "results/stats/{task}/{dataset}/comparisons.csv",
     log:
         "results/logs/stats/{task}/{dataset}.log",
-    params:
-        call=lambda w: PLAN.compare(w.task, w.dataset),
     resources:
         cpus_per_task=2,
         mem_mb=8000,
         runtime=60,
+    params:
+        call=lambda w: PLAN.compare(w.task, w.dataset),
     shell:
         "{params.call} 2> >(tee {log} >&2)"
 
@@ -253,12 +257,12 @@ rule tables:
         [f"results/tables/table{number}.{kind}" for number in range(1, 7) for kind in ("csv", "tex", "md")],
     log:
         "results/logs/tables.log",
-    params:
-        spec=lambda w: json.dumps(PLAN.tables(), indent=1),
     resources:
         cpus_per_task=1,
         mem_mb=4000,
         runtime=30,
+    params:
+        spec=lambda w: json.dumps(PLAN.tables(), indent=1),
     shell:
         "printf '%s\\n' {params.spec:q} > results/tables/spec.json; "
         "python -m stats.tables --spec results/tables/spec.json --out results/tables 2> >(tee {log} >&2)"
