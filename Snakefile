@@ -115,7 +115,7 @@ rule pretrain:
 
 rule features:
     input:
-        code=lambda w: code(f"encoders.{w.encoder}", "radbench.extract"),
+        code=lambda w: code(f"encoders.{PLAN.wrapper(w.encoder)}", "radbench.extract"),
         index="results/index/{dataset}/meta.json",
         weights=lambda w: PLAN.weights_input(w.encoder),
     output:
@@ -137,7 +137,7 @@ rule features:
 
 rule linear_probe:
     input:
-        code=lambda w: code(f"encoders.{w.encoder}", "tasks.linear_probe"),
+        code=lambda w: code(f"encoders.{PLAN.wrapper(w.encoder)}", "tasks.linear_probe"),
         index="results/index/{dataset}/meta.json",
         features="results/features/{encoder}/{dataset}/meta.json",
     output:
@@ -157,7 +157,7 @@ rule linear_probe:
 
 rule segmentation:
     input:
-        code=lambda w: code(f"encoders.{w.encoder}", "tasks.segmentation"),
+        code=lambda w: code(f"encoders.{PLAN.wrapper(w.encoder)}", "tasks.segmentation"),
         index="results/index/{dataset}/meta.json",
         weights=lambda w: PLAN.weights_input(w.encoder),
     output:
@@ -181,7 +181,7 @@ rule segmentation:
 
 rule report_model:
     input:
-        code=lambda w: code(f"encoders.{w.encoder}", "tasks.report_generation.train"),
+        code=lambda w: code(f"encoders.{PLAN.wrapper(w.encoder)}", "tasks.report_generation.train"),
         index="results/index/{dataset}/meta.json",
         weights=lambda w: PLAN.weights_input(w.encoder),
     output:
@@ -203,7 +203,7 @@ rule report_model:
 
 rule report_generation:
     input:
-        code=lambda w: code(f"encoders.{w.encoder}", "tasks.report_generation.generate"),
+        code=lambda w: code(f"encoders.{PLAN.wrapper(w.encoder)}", "tasks.report_generation.generate"),
         index="results/index/{dataset}/meta.json",
         model=lambda w: f"results/report_model/{PLAN.evaluations[w.dataset][0]}/{w.encoder}/meta.json",
         weights=lambda w: PLAN.weights_input(w.encoder),

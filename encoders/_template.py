@@ -27,7 +27,7 @@ class Template(Encoder):
         paper_name="",  # row of results/published/ to compare with, if any
         notes="what a reader of the table should know, and what you could not verify",
     )  # fmt: skip
-    options = {}  # what a configuration may set, with defaults: read them as self.options["name"]
+    options = {}  # what a configuration may set: {"pooling": Option("cls", ("cls", "mean"), why="…")}, read as self.options["pooling"]
 
     def load(self, device):
         import timm

@@ -1,6 +1,8 @@
 """RAD-DINO: DINOv2 ViT-B/14 continued on public chest radiographs (Pérez-García et al., 2025, arXiv 2401.10815)."""
 
-from radbench.encoder import Card, Encoder, Features
+import dataclasses
+
+from radbench.encoder import Card, Encoder, Features, Option
 from radbench.errors import WeightsError
 from radbench.image import normalise, resize_shortest
 from radbench.weights import load_strict
@@ -16,7 +18,11 @@ class RadDino(Encoder):
         notes="taps are block outputs before the final norm; the public checkpoint was trained on public data only, the "
         "paper's row also on private data; not verified here: commit and sha256 of the released file, its list of training sets",
     )  # fmt: skip
-    options = {"image_size": 518}  # another multiple of 14 interpolates the position embeddings
+    options = {"image_size": Option(518, why="the side of pretraining; another multiple of 14 interpolates the positions")}
+
+    @classmethod
+    def card_for(cls, options):
+        return dataclasses.replace(cls.card, image_size=options["image_size"])
 
     def load(self, device):
         from transformers import Dinov2Model

@@ -1,6 +1,6 @@
 """RadJEPA: I-JEPA on unlabelled chest radiographs (Khan et al., 2026, arXiv 2601.15891), as pretrained by this workflow."""
 
-from radbench.encoder import Card, Encoder, Features
+from radbench.encoder import Card, Encoder, Features, Option
 from radbench.image import normalise, resize
 
 
@@ -11,7 +11,8 @@ class RadJepa(Encoder):
         licence="that of the pretraining data", citation="arXiv 2601.15891",
         how_to_get="snakemake pretrains it: configure pretrain.radjepa.data",
     )  # fmt: skip
-    options = {"weights_of": "encoder"}  # the EMA target encoder; "context" takes the trained one (docs/decisions/0005)
+    options = {"weights_of": Option("encoder", ("encoder", "context"), why="the EMA target encoder, as I-JEPA evaluates; "
+                                    "context is the one that gradients reach (docs/decisions/0005)", selects_weights=True)}  # fmt: skip
 
     def load(self, device):
         from radbench.jepa.weights import load_run

@@ -13,13 +13,13 @@ import csv
 import functools
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from . import artifact, weights
-from .encoder import Card, Encoder, Features, find, names
+from .encoder import Card, Encoder, Features, describe, find, names, parse
 from .errors import RadbenchError, run_entry_point
 
 HEAVY = ("torch", "torchvision", "timm", "transformers", "open_clip")
@@ -39,8 +39,9 @@ class NotApplicableError(Exception):
 class Subject:
     """One encoder under test; what several checks need is made once, because a forward pass may take a minute."""
 
-    def __init__(self, name: str, encoder_class: type[Encoder], path: Path | None = None):
-        self.name, self.encoder_class, self.path, self.card = name, encoder_class, path, encoder_class.card
+    def __init__(self, name: str, encoder_class: type[Encoder], path: Path | None = None, options: Mapping | None = None):
+        self.name, self.encoder_class, self.path, self.options = name, encoder_class, path, dict(options or {})
+        self.card = encoder_class.card_for(encoder_class.values(self.options))
 
     @property
     def where(self) -> str:
@@ -51,7 +52,7 @@ class Subject:
         import torch
 
         torch.manual_seed(0)
-        encoder = self.encoder_class(self.path, options)
+        encoder = self.encoder_class(self.path, self.options | options)
         encoder.load("cpu")
         return encoder
 
@@ -306,32 +307,44 @@ def grid_is_upright(subject: Subject) -> str:
     return f"cell {(row, col)} of {(rows, cols)}, patches and four taps" + (", to one cell" if slack else "")
 
 
+def alternatives(subject: Subject) -> list[tuple[str, object]]:
+    """(option, value): every choice that is not the default; for a free number or switch, one other value."""
+    found: list[tuple[str, object]] = []
+    for name, option in subject.encoder_class.options.items():
+        default = option.default
+        if option.selects_weights and subject.path is None:
+            continue
+        if option.choices:
+            found += [(name, value) for value in option.choices if value != default]
+        elif isinstance(default, bool):
+            found.append((name, not default))
+        elif name == "image_size" and subject.card.patch:
+            found.append((name, default // 2 // subject.card.patch * subject.card.patch))
+        elif isinstance(default, int | float):
+            found.append((name, default / 2))
+    return found
+
+
 def options_reach_the_features(subject: Subject) -> str:
-    """Each numeric or boolean option (an input side, a switch) changes what comes out."""
+    """Each option, at each of its choices, changes what comes out, and the card follows."""
     import torch
 
     tried = []
-    for option, default in subject.encoder_class.options.items():
-        if isinstance(default, bool):
-            value = not default
-        elif option == "image_size" and subject.card.patch:
-            value = default // 2 // subject.card.patch * subject.card.patch
-        elif isinstance(default, int | float):
-            value = default / 2
-        else:
-            continue
-        encoder = subject.encoder_class(subject.path, {option: value})
-        # the network does not depend on a preprocessing option, so it is borrowed instead of built again
-        vars(encoder).update({name: part for name, part in vars(subject.encoder).items() if name not in ("weights", "options")})
+    for option, value in alternatives(subject):
+        default = subject.encoder.options[option]
+        encoder = subject.loaded(**{option: value})
         image = np.array(encoder.preprocess(subject.frames[0]))
         with torch.inference_mode():
             other = encoder.encode(torch.from_numpy(image)[None])
+        if other.image.shape[1] != (encoder.card.dim or other.image.shape[1]):
+            what = f"with {option} {value} the card says another width"
+            raise ContractError(subject.where, what, got=other.image.shape[1], expected=encoder.card.dim, fix="override card_for")
         if other.image.shape == subject.single.image.shape and torch.allclose(other.image, subject.single.image):
             what = f"option {option} does not reach the features"
             raise ContractError(subject.where, what, got=f"the same for {default} and {value}")
         tried.append(f"{option}: {default} and {value}")
     if not tried:
-        raise NotApplicableError("no preprocessing option")
+        raise NotApplicableError("no option")
     return ", ".join(tried)
 
 
@@ -374,10 +387,11 @@ def locate(name: str, card: Card) -> tuple[Path | None, str]:
 
 def check(name: str) -> bool:
     """Print the verdicts of one encoder; True when none failed."""
-    encoder_class = find(name)
-    path, remark = locate(name, encoder_class.card)
+    name, spec = parse(name)
+    encoder_class = find(spec.get("wrapper") or name)
+    path, remark = locate(name, describe(name, spec))
     print(f"{name}: weights {remark}")
-    lines = verdicts(Subject(name, encoder_class, path))
+    lines = verdicts(Subject(name, encoder_class, path, spec.get("options")))
     for verdict, title, remark in lines:
         print(f"  {verdict:4}  {title:32}  {remark}", flush=True)
     return all(verdict != "FAIL" for verdict, _, _ in lines)
@@ -412,7 +426,7 @@ def readme(write: bool) -> None:
     text = README.read_text()
     before, _, rest = text.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    fresh = f"{before}{MARKS[0]}\n{table({name: find(name).card for name in names()})}\n{MARKS[1]}{after}"
+    fresh = f"{before}{MARKS[0]}\n{table({name: describe(name, {}) for name in names()})}\n{MARKS[1]}{after}"
     if write:
         README.write_text(fresh)
     elif fresh != text:

@@ -63,6 +63,10 @@ class PretrainRun(Strict):
 
 
 class EncoderEntry(Strict):
+    """One row of the tables: a wrapper (by default the one of the same name) with its options."""
+
+    wrapper: str | None = None  # file in encoders/; several rows may use one
+    title: str | None = None
     weights: str | None = None
     options: dict[str, Any] = {}
 
@@ -125,19 +129,25 @@ class Config(Strict):
     root: str | None = None
     datasets: dict[Name, Dataset]
     pretrain: dict[Name, PretrainRun] = {}
-    encoders: dict[str, EncoderEntry]
+    encoders: dict[Name, EncoderEntry]
     tasks: Tasks = Tasks()
     statistics: Statistics = Statistics()
 
     @model_validator(mode="before")
     @classmethod
     def _entries(cls, values: Any) -> Any:
-        """`encoders` may be a plain list of names."""
-        if isinstance(values, Mapping) and isinstance(values.get("encoders"), list):
-            values = dict(values) | {"encoders": {name: {} for name in values["encoders"]}}
-        if isinstance(values, Mapping) and isinstance(values.get("encoders"), Mapping):
-            values = dict(values) | {"encoders": {name: entry or {} for name, entry in values["encoders"].items()}}
-        return values
+        """`encoders` may be a list of names, some of them with an entry below; "timm:<model>" becomes an entry."""
+        given = values.get("encoders") if isinstance(values, Mapping) else None
+        if isinstance(given, list):
+            given = {name: entry for item in given for name, entry in (item.items() if isinstance(item, Mapping) else [(item, {})])}
+        if not isinstance(given, Mapping):
+            return values
+        entries = {}
+        for text, entry in given.items():
+            name, meant = encoder.parse(str(text))
+            entry = dict(entry or {})
+            entries[name] = meant | entry | {"options": meant.get("options", {}) | dict(entry.get("options") or {})}
+        return dict(values) | {"encoders": entries}
 
 
 def load(values: Mapping[str, Any], path: Path | str) -> Config:
@@ -196,8 +206,12 @@ def _check_names(config: Config, path: Path | str) -> None:
             fix = did_you_mean(name, names) or f"known: {sorted(names)}"
             raise ConfigError(_where(path, place), f"no {kind} {name!r}", fix=fix)
 
-    for name in config.encoders:
-        known(name, encoder.names(), ["encoders", name], "file in encoders/ for")
+    for name, entry in config.encoders.items():
+        known(entry.wrapper or name, encoder.names(), ["encoders", name], "file in encoders/ for")
+        try:
+            encoder.describe(name, entry.model_dump())
+        except ConfigError as error:
+            raise ConfigError(_where(path, ["encoders", name]), str(error)) from None
     for name, run in config.pretrain.items():
         for number, part in enumerate(run.data):
             known(part.dataset, config.datasets, ["pretrain", name, "data", number, "dataset"], "data set")
@@ -232,7 +246,7 @@ def _check_names(config: Config, path: Path | str) -> None:
         if entry.weights and not Path(entry.weights).expanduser().exists():
             raise ConfigError(_where(path, ["encoders", name, "weights"]), "no such file or folder", got=entry.weights,
                               fix="mend the path, or remove it to look in the hub cache")  # fmt: skip
-        weights = encoder.find(name).card.weights
+        weights = encoder.describe(name, entry.model_dump()).weights
         if weights.startswith("run:") and not config.encoders[name].weights:
             run = weights.removeprefix("run:").removesuffix("/initial")
             if run not in config.pretrain:

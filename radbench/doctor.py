@@ -14,7 +14,6 @@ import yaml
 
 from . import artifact
 from .config import load
-from .encoder import find
 from .errors import run_entry_point
 from .plan import Plan
 
@@ -55,7 +54,7 @@ def _weights(plan: Plan) -> None:
     print("\n## Encoders")
     for name in plan.encoders:
         gap = plan.weights_gap(name)
-        card = find(name).card
+        card = plan.card(name)
         print(f"- {'missing ' if gap else 'ready   '} {name} ({card.title}, {card.architecture}){': ' + gap if gap else ''}")
 
 

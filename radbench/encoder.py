@@ -72,6 +72,31 @@ class Card:
     notes: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """A choice that a configuration may make of a wrapper, such as the normalisation where two sources disagree.
+
+    Attributes:
+        default: what is used when the configuration says nothing.
+        choices: all permitted values; empty for a number or a text that is free within its type.
+        why: why the default is the default, in words for the card page.
+        selects_weights: it chooses among the tensors of the file, so random weights cannot show its effect.
+    """
+
+    default: Any
+    choices: tuple = ()
+    why: str = ""
+    selects_weights: bool = False
+
+    def refuse(self, value: Any) -> str:
+        """Why a value is not permitted, or an empty string."""
+        if self.choices and value not in self.choices:
+            return f"one of {list(self.choices)}"
+        if not self.choices and self.default is not None and type(value) is not type(self.default):
+            return f"{type(self.default).__name__}, as the default {self.default!r}"
+        return ""
+
+
 class Features(NamedTuple):
     """What an encoder returns for a batch: image features (B, D) and patch features (B, gh, gw, C), row 0 on top."""
 
@@ -83,20 +108,34 @@ class Encoder(abc.ABC):
     """Base class of the wrappers.
 
     `self.weights` is the resolved file or folder; None means random weights of the same architecture, which
-    `radbench.check` asks for and a benchmark run never does. `self.options` are the options of the configuration.
+    `radbench.check` asks for and a benchmark run never does. `self.options` holds the value of every option, and
+    `self.card` the card under these values.
     """
 
     card: Card
-    #: options that the configuration may set, with their defaults; anything else is a ConfigError
-    options: Mapping[str, Any] = {}
+    #: what the configuration may set; anything else is a ConfigError
+    options: Mapping[str, Option] = {}
 
     def __init__(self, weights: Path | None = None, options: Mapping[str, Any] | None = None):
-        given = dict(options or {})
-        for name in given:
-            if name not in type(self).options:
-                fix = did_you_mean(name, type(self).options) or f"{type(self).__module__} takes {sorted(type(self).options)}"
-                raise ConfigError(f"encoders: {type(self).__module__}", f"unknown option {name!r}", fix=fix)
-        self.weights, self.options = weights, dict(type(self).options) | given
+        self.weights, self.options = weights, self.values(options or {})
+        self.card = self.card_for(self.options)
+
+    @classmethod
+    def values(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The value of every option: the given one, else its default. Raises ConfigError for what is not permitted."""
+        for name, value in given.items():
+            where = f"encoders: {cls.__module__}"
+            if name not in cls.options:
+                fix = did_you_mean(name, cls.options) or f"{cls.__module__} takes {sorted(cls.options)}"
+                raise ConfigError(where, f"unknown option {name!r}", fix=fix)
+            if expected := cls.options[name].refuse(value):
+                raise ConfigError(where, f"option {name}", got=repr(value), expected=expected)
+        return {name: option.default for name, option in cls.options.items()} | dict(given)
+
+    @classmethod
+    def card_for(cls, options: Mapping[str, Any]) -> Card:
+        """The card when the options have these values: override it where an option changes a fact, such as the pooling."""
+        return cls.card
 
     @abc.abstractmethod
     def load(self, device: str) -> None:
@@ -127,6 +166,37 @@ class Encoder(abc.ABC):
 def names() -> list[str]:
     """The ids of all encoders: the stems of the files in encoders/ that do not begin with an underscore."""
     return sorted(path.stem for path in (ROOT / "encoders").glob("*.py") if not path.stem.startswith("_"))
+
+
+#: prefixes of ids that need no file in encoders/: "timm:<model>", "hf:<owner>/<name>" -> the wrapper that serves them
+GENERIC = {"timm": "timm_model", "hf": "hf_model"}
+
+
+def parse(text: str) -> tuple[str, dict[str, Any]]:
+    """An entry of `encoders` in a configuration or on a command line -> (id, what the entry means).
+
+    >>> parse("rad_dino")
+    ('rad_dino', {})
+    >>> parse("hf:facebook/dinov2-base")
+    ('hf_facebook_dinov2-base', {'wrapper': 'hf_model', 'options': {'model': 'facebook/dinov2-base'}})
+    """
+    prefix, colon, model = text.partition(":")
+    if not colon or prefix not in GENERIC:
+        return text, {}
+    return f"{prefix}_{model.replace('/', '_')}", {"wrapper": GENERIC[prefix], "options": {"model": model}}
+
+
+def describe(name: str, spec: Mapping[str, Any]) -> Card:
+    """The card of an entry of the configuration: of its wrapper, under its options, with its title.
+
+    A second row of one wrapper carries what is not the default in its title, unless the entry has a title of its own.
+    """
+    wrapper = find(spec.get("wrapper") or name)
+    values = wrapper.values(spec.get("options") or {})
+    card = wrapper.card_for(values)
+    changed = [f"{key} {values[key]}" for key, option in wrapper.options.items() if values[key] != option.default and key != "model"]
+    title = spec.get("title") or (f"{card.title} ({', '.join(changed)})" if changed else card.title)
+    return dataclasses.replace(card, title=title)
 
 
 def find(name: str) -> type[Encoder]:

@@ -18,7 +18,7 @@ import torch
 
 from . import artifact, weights
 from .device import acquire, autocast, precision
-from .encoder import Encoder, find
+from .encoder import Encoder, describe, find
 from .errors import DataError, run_entry_point
 from .parallel import in_parallel, worker_count
 from .progress import Progress
@@ -61,9 +61,10 @@ class Frozen:
 
     def __init__(self, name: str, spec: Mapping, results: Path):
         self.name, self.options = name, dict(spec.get("options") or {})
-        self.encoder_class = find(name)
-        self.card = self.encoder_class.card
-        self.encoder_class(None, self.options)  # unknown options are an error now, not after an hour
+        self.wrapper = spec.get("wrapper") or name
+        self.encoder_class = find(self.wrapper)
+        self.card = describe(name, spec)  # unknown options are an error now, not after an hour
+        self.results = results
         self.gap: str | None = None
         self.path: Path | None = None
         self.parents: list[artifact.Meta] = []
@@ -81,9 +82,10 @@ class Frozen:
 
     def key_parts(self, *modules: str) -> dict:
         """Weights, options and code: everything of the encoder that can change a number."""
-        hashes = {} if self.gap is not None or self.parents else weights.fingerprint(self.path, self.card)
-        return {"encoder": self.name, "options": self.options, "weights": hashes, "gap": self.gap,
-                "source": artifact.source_hash(f"encoders.{self.name}", *modules)}  # fmt: skip
+        known = self.gap is None and not self.parents
+        hashes = weights.fingerprint(self.path, self.card, self.results / weights.LOCK) if known else {}
+        return {"encoder": self.name, "options": self.options, "weights": hashes, "gap": self.gap, "title": self.card.title,
+                "source": artifact.source_hash(f"encoders.{self.wrapper}", *modules)}  # fmt: skip
 
     def load(self, device: str) -> Encoder:
         """The encoder on its device, in inference mode."""
@@ -95,8 +97,9 @@ class Frozen:
 
     def reductions(self) -> list[str]:
         """What makes this encoder another one than its title says: a shrunk pretraining run, options that are not the default."""
-        defaults = self.encoder_class.options
-        changed = [f"option {name} {defaults[name]} -> {value}" for name, value in self.options.items() if value != defaults[name]]
+        defaults = {name: option.default for name, option in self.encoder_class.options.items() if name != "model"}
+        changed = [f"option {name} {default} -> {self.options[name]}" for name, default in defaults.items()
+                   if self.options.get(name, default) != default]  # fmt: skip
         return changed + [f"pretraining {entry}" for entry in (self._run() or {}).get("reduced", ())]
 
     def _run(self) -> dict | None:
@@ -115,7 +118,8 @@ class Frozen:
                 card["architecture"] = f"ViT {run['depth']} x {run['width']}, patch {run['patch']}"
             if not self.card.weights.endswith("/initial"):  # untrained weights have seen nothing
                 card["pretrained_on"] = run["pretrained_on"]
-        return {"card": card, "options": self.options, "measured": measure(encoder, device) if encoder else {}}
+        values = self.encoder_class.values(self.options)
+        return {"card": card, "options": values, "measured": measure(encoder, device) if encoder else {}}
 
 
 @torch.inference_mode()

@@ -7,10 +7,12 @@ The workflow calls it in place of a stage that could not run; the gap travels to
 
 import argparse
 import dataclasses
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from . import artifact, predictions
-from .encoder import find
+from .encoder import describe
 from .errors import run_entry_point
 
 
@@ -20,14 +22,16 @@ def main() -> None:
     parser.add_argument("--kind", required=True)
     parser.add_argument("--reason", required=True)
     parser.add_argument("--encoder")
+    parser.add_argument("--spec", type=json.loads, default={}, help="JSON: the encoder's entry in the configuration")
     parser.add_argument("--task", help="write an empty predictions.parquet of this task")
     parser.add_argument("--publish", nargs="*", default=[], help="other files the stage would publish; written empty")
     arguments = parser.parse_args()
-    write_gap(arguments.folder, arguments.kind, arguments.reason, arguments.encoder, arguments.task, tuple(arguments.publish))
+    write_gap(arguments.folder, arguments.kind, arguments.reason, arguments.encoder, arguments.task, tuple(arguments.publish),
+              arguments.spec)  # fmt: skip
 
 
 def write_gap(folder: Path, kind: str, reason: str, encoder: str | None = None, task: str | None = None,
-              publish: tuple[str, ...] = ()) -> artifact.Meta:  # fmt: skip
+              publish: tuple[str, ...] = (), spec: Mapping | None = None) -> artifact.Meta:  # fmt: skip
     """An absent artefact with the encoder's card, and the empty files that the stage would have published."""
 
     def make(work: Path) -> dict:
@@ -39,9 +43,9 @@ def write_gap(folder: Path, kind: str, reason: str, encoder: str | None = None, 
         for name in publish:
             (work / name).write_bytes(b"")
 
-    facts = {"card": dataclasses.asdict(find(encoder).card), "measured": {}} if encoder else {}
+    facts = {"card": dataclasses.asdict(describe(encoder, spec or {})), "measured": {}} if encoder else {}
     published = (*(("predictions.parquet",) if task else ()), *publish)
-    return artifact.build(folder, kind=kind, key_parts={"gap": reason}, make=make, make_absent=make_absent, publish=published,
+    return artifact.build(folder, kind=kind, key_parts={"gap": reason, **facts}, make=make, make_absent=make_absent, publish=published,
                           absent_facts=facts)  # fmt: skip
 
 

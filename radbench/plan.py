@@ -27,6 +27,14 @@ class Plan:
         self.evaluations = {entry.dataset: (run.train, entry) for run in tasks.report_generation.runs for entry in run.evaluate}
         self.encoders = list(config.encoders)
 
+    def card(self, name: str) -> encoder.Card:
+        """The card of an entry of `encoders`, under its options."""
+        return encoder.describe(name, self._encoder(name))
+
+    def wrapper(self, name: str) -> str:
+        """The file in encoders/ that serves an entry."""
+        return self.config.encoders[name].wrapper or name
+
     # ------------------------------------------------------------ what there is
 
     def stats(self) -> list[str]:
@@ -45,7 +53,7 @@ class Plan:
 
     def weights_input(self, name: str) -> list[str]:
         """The pretraining run that an encoder's weights come from, as an input."""
-        card = encoder.find(name).card
+        card = self.card(name)
         if self.config.encoders[name].weights or not card.weights.startswith("run:"):
             return []
         return [f"results/pretrain/{weights.run_name(card)}/meta.json"]
@@ -71,7 +79,7 @@ class Plan:
 
     def weights_gap(self, name: str) -> str | None:
         """Why an encoder cannot be loaded, or None."""
-        card, entry = encoder.find(name).card, self.config.encoders[name]
+        card, entry = self.card(name), self.config.encoders[name]
         if card.weights.startswith("run:") and not entry.weights:
             return self.run_gap(weights.run_name(card))
         try:
@@ -82,7 +90,7 @@ class Plan:
 
     def weights_state(self, name: str) -> str:
         """Changes when an encoder's weights appear or are replaced: a rerun trigger."""
-        return weights.state(name, encoder.find(name).card, self.config.encoders[name].weights)
+        return weights.state(name, self.card(name), self.config.encoders[name].weights)
 
     def data_state(self, dataset: str) -> list[str]:
         """Changes when tables of a data set's folder change or files come and go in it: a rerun trigger, no full listing."""
@@ -116,7 +124,7 @@ class Plan:
 
     def features(self, name: str, dataset: str) -> str:
         if gap := self.weights_gap(name) or self.data_gap(dataset):
-            return _gap(f"features/{name}/{dataset}", "features", gap, name)
+            return self._encoder_gap(f"features/{name}/{dataset}", "features", gap, name)
         return _python("radbench.extract", encoder=name, dataset=dataset, spec=self._encoder(name))
 
     def linear_probe(self, dataset: str, name: str) -> str:
@@ -131,7 +139,7 @@ class Plan:
 
     def report_model(self, dataset: str, name: str) -> str:
         if gap := self.weights_gap(name) or self.data_gap(dataset):
-            return _gap(f"report_model/{dataset}/{name}", "report_model", gap, name)
+            return self._encoder_gap(f"report_model/{dataset}/{name}", "report_model", gap, name)
         spec = {"protocol": self.config.tasks.report_generation.protocol, "encoder": self._encoder(name)}
         return _python("tasks.report_generation.train", dataset=dataset, encoder=name, spec=spec)
 
@@ -162,7 +170,7 @@ class Plan:
         return {
             "title": config.title, "results": "results",
             "reference": config.statistics.reference, "encoders": self.encoders,
-            "controls": [name for name in self.encoders if encoder.find(name).card.control],
+            "controls": [name for name in self.encoders if self.card(name).control],
             "cards": {name: self._cards(name) for name in self.encoders},
             "runs": {run: f"results/pretrain/{run}/meta.json" for run in config.pretrain},
             "table1": {"indexes": [f"results/index/{name}/meta.json" for name in pretraining],
@@ -189,8 +197,11 @@ class Plan:
         self, module: str, task: str, dataset: str, name: str, spec: dict, data_gap: str | None, publish: list[str] | None = None
     ) -> str:
         if gap := self.weights_gap(name) or data_gap:
-            return _gap(f"{task}/{dataset}/{name}", "predictions", gap, name, task, publish)
+            return self._encoder_gap(f"{task}/{dataset}/{name}", "predictions", gap, name, task=task, publish=publish)
         return _python(module, dataset=dataset, encoder=name, spec=spec)
+
+    def _encoder_gap(self, folder: str, kind: str, reason: str, name: str, **more: Any) -> str:
+        return _gap(folder, kind, reason, encoder=name, spec=self._encoder(name), **more)
 
 
 def _python(module: str, **arguments: Any) -> str:
@@ -198,9 +209,7 @@ def _python(module: str, **arguments: Any) -> str:
     return f"python -m {module} {' '.join(words)}"
 
 
-def _gap(
-    name: str, kind: str, reason: str, encoder_name: str | None = None, task: str | None = None, publish: list[str] | None = None
-) -> str:
-    words = ["python -m radbench.gap", f"--folder {shlex.quote(f'results/{name}')}", f"--kind {kind}", f"--reason {shlex.quote(reason)}"]
-    words += [f"--encoder {encoder_name}"] * bool(encoder_name) + [f"--task {task}"] * bool(task)
-    return " ".join(words + (["--publish", *publish] if publish else []))
+def _gap(folder: str, kind: str, reason: str, publish: list[str] | None = None, **more: Any) -> str:
+    named = {name: value for name, value in more.items() if value}
+    call = _python("radbench.gap", folder=f"results/{folder}", kind=kind, reason=reason, **named)
+    return " ".join([call, *(["--publish", *publish] if publish else [])])

@@ -26,7 +26,7 @@ def one_thread():
 @pytest.fixture(scope="session")
 def subject_of() -> Callable[[str], Subject]:
     """The subject of an id, with random weights whatever lies in the cache."""
-    return functools.cache(lambda name: Subject(name, find(name)))
+    return functools.lru_cache(2)(lambda name: Subject(name, find(name)))  # a ViT-L alone takes 1.2 GiB
 
 
 @pytest.fixture(scope="session")

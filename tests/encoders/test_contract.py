@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from radbench import check
-from radbench.encoder import Features, find, names
+from radbench import encoder as contract
+from radbench.encoder import Features, Option, find, names
 
-GIANT = {name for name in names() if (find(name).card.params or 0) > 5e8}
+GIANT = {name for name in names() if (find(name).card.params or 0) > 2.5e8}
 LARGE = {name for name in names() if (find(name).card.image_size or 0) > 32 * (find(name).card.patch or 1)}
 CHEAP = (check.loads_ready, check.parameters_are_counted, check.preprocess_keeps_its_contract)
 
@@ -22,10 +23,11 @@ def subject(request, subject_of) -> check.Subject:
         return subject_of(request.param)
     full = find(request.param)
     side = 8 * full.card.patch
-    options = dict(full.options) | ({"image_size": side} if "image_size" in full.options else {})
+    options = dict(full.options) | ({"image_size": Option(side)} if "image_size" in full.options else {})
     positions = (full.card.image_size // full.card.patch) ** 2 - 8**2  # so many fewer are learnt
     card = dataclasses.replace(full.card, image_size=side, params=full.card.params - positions * full.card.dim)
-    return check.Subject(request.param, type("Small", (full,), {"card": card, "options": options, "__module__": full.__module__}))
+    parts = {"card": card, "options": options, "card_for": classmethod(full.card_for.__func__), "__module__": full.__module__}
+    return check.Subject(request.param, type("Small", (full,), parts))
 
 
 def ids() -> list:
@@ -174,12 +176,14 @@ def test_check_catches_a_wrong_card(template):
 def test_check_catches_a_dead_option(template):
     """An option that the card declares and the code does not read is turned down."""
     with pytest.raises(check.ContractError, match="does not reach"):
-        check.options_reach_the_features(broken(template, options={"image_size": 224}))
+        check.options_reach_the_features(broken(template, options={"image_size": Option(224)}))
 
 
 def test_verdict_lines_name_the_failure(template, monkeypatch, capsys):
     """`python -m radbench.check <id>` prints FAIL with the reason and says so by its return value."""
-    monkeypatch.setattr(check, "find", lambda name: type("Broken", (template.encoder_class,), {"preprocess": unnormalised}))
+    broken_class = type("Broken", (template.encoder_class,), {"preprocess": unnormalised})
+    for module in (check, contract):
+        monkeypatch.setattr(module, "find", lambda name: broken_class)
     assert check.check("broken") is False
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("  FAIL")] and "preprocess keeps its contract" in " ".join(lines)
