@@ -10,6 +10,10 @@ from pathlib import Path
 
 import torch
 
+from .errors import ConfigError
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
 
 @contextlib.contextmanager
 def acquire() -> Iterator[str]:
@@ -42,11 +46,30 @@ def acquire() -> Iterator[str]:
         time.sleep(2)
 
 
-def autocast(device: str) -> contextlib.AbstractContextManager:
-    """bfloat16 on a GPU; float32 on a CPU, where bfloat16 is an order of magnitude slower without AMX (docs/performance.md)."""
-    return torch.autocast("cuda", torch.bfloat16) if device.startswith("cuda") else contextlib.nullcontext()
+def precision(device: str, training: bool = False) -> str:
+    """ "bfloat16", "float16" or "float32": what this hardware multiplies fast, asked of it and not timed.
+
+    A GPU from compute capability 8.0 on has bfloat16 units; an older one has float16 units, which serve inference only
+    (training would need loss scaling). A CPU takes bfloat16 with AMX only: with AVX-512-BF16 it was measured slower than
+    float32, without either an order of magnitude slower (docs/performance.md). $RADBENCH_PRECISION overrides.
+
+    Raises:
+        ConfigError: $RADBENCH_PRECISION is none of the three.
+    """
+    if wanted := os.environ.get("RADBENCH_PRECISION"):
+        if wanted not in PRECISIONS:
+            raise ConfigError("RADBENCH_PRECISION", "unknown precision", got=wanted, expected=f"one of {list(PRECISIONS)}")
+        return wanted
+    if device.startswith("cuda"):
+        if torch.cuda.get_device_capability(device) >= (8, 0):
+            return "bfloat16"
+        return "float32" if training else "float16"
+    return "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
 
 
-def precision(device: str) -> str:
-    """The word for the sidecar."""
-    return "bfloat16 autocast" if device.startswith("cuda") else "float32"
+def autocast(device: str, training: bool = True) -> contextlib.AbstractContextManager:
+    """Matrix products in `precision(device, training)`; parameters and sums stay float32."""
+    chosen = precision(device, training)
+    if chosen == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.split(":")[0], getattr(torch, chosen))

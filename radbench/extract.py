@@ -25,7 +25,9 @@ from .progress import Progress
 from .store import Index
 
 SHARD = 2048  # images
-BATCH = {"cpu": 16, "cuda": 128}
+BATCH = {"cpu": 16, "cuda": 512}  # at most
+CPU_ACTIVATIONS = 2**22  # tokens x width of a batch: a ViT-B at 224 gets 16 images, a ViT-g at 518 two
+GPU_SHARE = 0.6  # of the free memory may be activations
 MAPS_IN_MEMORY = 6 * 2**30  # bytes
 
 
@@ -129,7 +131,7 @@ def measure(encoder: Encoder, device: str) -> dict:
     features = encoder.encode(torch.from_numpy(np.array(image))[None].to(device))
     grid = tuple(features.patches.shape[1:3])
     return {"params": parameter_count(encoder), "dim": features.image.shape[1], "grid": list(grid), "tokens": grid[0] * grid[1],
-            "image_size": image.shape[-1], "precision": precision(device)}  # fmt: skip
+            "image_size": image.shape[-1], "precision": precision(device, training=False)}  # fmt: skip
 
 
 def parameter_count(encoder: Encoder) -> int:
@@ -152,14 +154,26 @@ def _write_features(work: Path, encoder: Encoder, index: Index, device: str, nam
             report.add(len(part))
         block = np.concatenate(parts)
         if not np.isfinite(block).all():
-            raise DataError(name, f"features are not finite, first at {index['image_id'][rows[~np.isfinite(block).all(1)][0]]}")
+            fix = "RADBENCH_PRECISION=float32, then look at the weights" if precision(device, training=False) == "float16" else ""
+            first = index["image_id"][rows[~np.isfinite(block).all(1)][0]]
+            raise DataError(name, f"features are not finite, first at {first}", fix=fix)
         temporary = path.with_suffix(".tmp")
         with open(temporary, "wb") as handle:
             np.save(handle, block)
         temporary.replace(path)
-    np.save(work / "image.npy", np.concatenate([np.load(path) for path in paths]))
+    _join(paths, work / "image.npy")
     for path in paths:
         path.unlink()
+
+
+def _join(paths: list[Path], target: Path) -> None:
+    """Concatenate arrays (n_k, D) of several files into one, shard by shard: memory does not grow with their number."""
+    parts = [np.load(path, mmap_mode="r") for path in paths]
+    shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
+    with open(target, "wb") as handle:
+        np.lib.format.write_array_header_1_0(handle, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        for part in parts:
+            part.tofile(handle)
 
 
 @torch.inference_mode()
@@ -171,20 +185,49 @@ def forward(
     want: "image" yields (B, D), "patches" (B, gh, gw, C), "levels" four maps (B, C, gh, gw). `frame` is applied to each
     image before the encoder's own preprocessing.
     """
-    size = BATCH[device.split(":")[0]]
-    chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
+    if not len(rows):
+        return
 
     def prepare(chunk: np.ndarray) -> torch.Tensor:
         images = (index.image(int(row)) for row in chunk)
-        return torch.from_numpy(np.stack([encoder.preprocess(frame(image) if frame else image) for image in images]))
+        batch = torch.from_numpy(np.stack([encoder.preprocess(frame(image) if frame else image) for image in images]))
+        return batch.pin_memory() if device.startswith("cuda") else batch
 
+    size = batch_size(encoder, prepare(rows[:1]), device)
+    chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
     for images in in_parallel(prepare, chunks, worker_count()):
-        with autocast(device):
+        with autocast(device, training=False):
             images = images.to(device, non_blocking=True)
             if want == "levels":
                 yield encoder.encode_levels(images)
             else:
                 yield getattr(encoder.encode(images), want)
+
+
+def batch_size(encoder: Encoder, image: torch.Tensor, device: str) -> int:
+    """Images per batch that memory allows, from one prepared image (1, C, h, w). No number depends on it but the speed.
+
+    On a GPU two batches are measured, so that what does not grow with the batch drops out; on a CPU the size of the patch
+    features stands for the activations, which keeps a batch in the caches rather than in memory.
+    """
+    if not device.startswith("cuda"):
+        if not hasattr(encoder, "_batch_size"):
+            patches = encoder.encode(image.to(device)).patches
+            encoder._batch_size = int(np.clip(CPU_ACTIVATIONS // max(patches[0].numel(), 1), 1, BATCH["cpu"]))
+        return encoder._batch_size
+
+    def peak(count: int) -> int:
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        with autocast(device, training=False):
+            encoder.encode_levels(image.expand(count, -1, -1, -1).to(device))
+        return torch.cuda.max_memory_allocated(device) - before
+
+    if not hasattr(encoder, "_batch_size"):
+        each = max(1, (peak(8) - peak(2)) // 6)
+        free = torch.cuda.mem_get_info(device)[0] * GPU_SHARE
+        encoder._batch_size = int(np.clip(2 ** int(np.log2(max(1, free // each))), 1, BATCH["cuda"]))
+    return encoder._batch_size
 
 
 class Maps:

@@ -22,19 +22,26 @@ class Index:
         self.meta = artifact.read(folder)
         if self.meta.absent:
             raise ArtifactError(self.meta.path, "the data set is absent", fix=str(self.meta.fields["reason"]))
-        table = pq.read_table(self.meta.file("index.parquet"))
-        self._columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+        self._file = self.meta.file("index.parquet")
+        self._count = pq.read_metadata(self._file).num_rows
+        self._names = pq.read_schema(self._file).names
+        self._columns: dict[str, np.ndarray] = {}
         self.structures: list[str] = list(self.meta.facts["structures"])
 
     def __len__(self) -> int:
-        return len(self._columns["image_id"])
+        return self._count
 
     def __getitem__(self, column: str) -> np.ndarray:
+        """A column is read when it is first asked for: texts of a million rows take half a gigabyte each."""
+        if column not in self._columns:
+            if column not in self._names:
+                raise KeyError(column)
+            self._columns[column] = pq.read_table(self._file, columns=[column])[column].to_numpy(zero_copy_only=False)
         return self._columns[column]
 
     @property
     def label_names(self) -> list[str]:
-        return [name.removeprefix("labels.") for name in self._columns if name.startswith("labels.")]
+        return [name.removeprefix("labels.") for name in self._names if name.startswith("labels.")]
 
     def rows(self, split: str | None = None, sites: tuple[str, ...] = ()) -> np.ndarray:
         """Row numbers of a split (all when None), in index order, optionally of some sites only."""

@@ -149,7 +149,7 @@ def read_tensors(file: Path, fix: str = "") -> dict:
     except pickle.UnpicklingError as error:
         unsafe = re.search(r"GLOBAL (\S+)", str(error))
         what = f"holds more than tensors ({unsafe[1]})" if unsafe else "cannot be read as a state dict"
-        raise WeightsError(file, what, got=str(error).splitlines()[0], expected="a complete file of tensors; code is never run",
+        raise WeightsError(file, what, got=_first_line(error), expected="a complete file of tensors; code is never run",
                            fix=fix) from None  # fmt: skip
     except (OSError, RuntimeError, EOFError, KeyError, AttributeError, ValueError, SafetensorError) as error:
         script = "a TorchScript archive, which is code" if "TorchScript" in str(error) else "cannot be read as a state dict"
@@ -188,6 +188,10 @@ def load_strict(
         raise WeightsError(file, "not the weights of this network" + (f" but {looks}" if looks else ""), got="; ".join(wrong[:4]) + more,
                            expected=f"the {len(wanted)} tensors of {type(module).__name__}", fix=fix)  # fmt: skip
     module.load_state_dict(found, assign=assign)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _shape(shape) -> str:
@@ -261,9 +265,9 @@ def download(name: str) -> Path:
         raise WeightsError(card.weights, f"has no revision {card.revision}", fix=f"look at {page}/commits/main, mend the card") from None
     except errors.LocalEntryNotFoundError as error:
         fix = "run this on a machine with a network, or copy its hub cache here and set HF_HUB_CACHE"
-        raise WeightsError(card.weights, "cannot be reached and is not in the cache", got=str(error).splitlines()[0], fix=fix) from None
+        raise WeightsError(card.weights, "cannot be reached and is not in the cache", got=_first_line(error), fix=fix) from None
     except (errors.HfHubHTTPError, OSError) as error:
-        raise WeightsError(card.weights, "the download failed", got=str(error).splitlines()[0],
+        raise WeightsError(card.weights, "the download failed", got=_first_line(error),
                            fix=card.how_to_get or "check the network and the free disk space") from None  # fmt: skip
     missing = [file for file in card.files if not (path / file).exists()]
     if missing:

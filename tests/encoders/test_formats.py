@@ -1,5 +1,6 @@
 """Weights in the exact form in which they are distributed, through the hub cache: what loads, and what is turned down."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -180,3 +181,82 @@ def test_half_precision_file_becomes_float32(tmp_path, tiny):
     encoder.load("cpu")
     assert {value.dtype for value in encoder.vit.parameters()} == {torch.float32}
     assert load_file(tmp_path / "model.safetensors")["norm.bias"].dtype == torch.float16
+
+
+# ---------------------------------------------------------------- the lock, and the hub's answers
+
+
+def test_a_changed_file_is_refused_with_both_hashes(tmp_path, tiny):
+    """The first use of a weight file records its sha256; another file in its place is refused, with both hashes and the way out."""
+    file, lock = tmp_path / "model.safetensors", tmp_path / "results" / weights.LOCK
+    save_file(tiny, file)
+    first = weights.fingerprint(file, Template.card, lock)["model.safetensors"]
+    assert weights.fingerprint(file, Template.card, lock) == {"model.safetensors": first} and first in lock.read_text()
+    save_file({name: value + 1 for name, value in tiny.items()}, file)
+    with pytest.raises(WeightsError, match=rf"has changed since its first use.*got sha256 [0-9a-f]{{64}}; expected {first}.*remove"):
+        weights.fingerprint(file, Template.card, lock)
+    assert weights.fingerprint(file, Template.card) != {"model.safetensors": first}  # only the lock objects
+
+
+def test_two_addresses_of_one_lock(tmp_path, tiny):
+    """Files of two addresses are recorded side by side, whatever the order of the jobs."""
+    lock = tmp_path / weights.LOCK
+    for name in ("one", "two"):
+        save_file({key: value + len(name) for key, value in tiny.items()}, tmp_path / f"{name}.safetensors")
+        weights.fingerprint(tmp_path / f"{name}.safetensors", Template.card, lock)
+    assert {Path(address).name for address in json.loads(lock.read_text())} == {"one.safetensors", "two.safetensors"}
+
+
+@pytest.mark.parametrize(("content", "what"), [
+    (b"<!DOCTYPE html><title>Google Drive - Virus scan warning</title>", "is a web page"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "is a git-lfs pointer"),
+])  # fmt: skip
+def test_what_a_download_often_is_instead(tmp_path, content, what):
+    """A saved web page and a git-lfs pointer are called by their names."""
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(WeightsError, match=f"{what}.*next: "):
+        Template(tmp_path).load("cpu")
+
+
+@pytest.mark.parametrize(("state", "what"), [
+    ({"state": {0: {"exp_avg": torch.ones(1)}}, "param_groups": [{"lr": 0.1}]}, "the state of an optimizer"),
+    ({"text_model.embeddings.weight": torch.ones(2), "text_projection": torch.ones(2)}, "those of a text tower"),
+    ({"epoch": 3, "args": argparse.Namespace(lr=0.1)}, "a container with"),
+])  # fmt: skip
+def test_a_wrong_file_is_called_by_its_name(tmp_path, state, what):
+    """An optimizer state, a text tower and an unopened container are told apart from weights of another network."""
+    torch.save(state, tmp_path / FILE)
+    with pytest.raises(WeightsError, match=f"not the weights of this network but {what}"):
+        BioVilT(tmp_path).load("cpu")
+
+
+@pytest.mark.parametrize(("error", "what"), [
+    ("GatedRepoError", "is gated.*accept the terms"),
+    ("RepositoryNotFoundError", "is not there"),
+    ("RevisionNotFoundError", "has no revision"),
+    ("LocalEntryNotFoundError", "cannot be reached"),
+    ("HfHubHTTPError", "the download failed"),
+])  # fmt: skip
+def test_the_hubs_answers_have_names(monkeypatch, error, what):
+    """Gated, removed, wrong revision, no network and a broken download each say what to do next."""
+    import huggingface_hub
+    import huggingface_hub.errors
+
+    kind = getattr(huggingface_hub.errors, error)
+
+    def refuses(*args, **options):
+        raise kind.__new__(kind, "the hub says no")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuses)
+    with pytest.raises(WeightsError, match=f"{what}.*next: "):
+        weights.download("rad_dino")
+
+
+def test_a_snapshot_without_the_cards_file_is_refused(monkeypatch, tmp_path):
+    """A revision that lacks a file of the card is an error that lists what is there."""
+    import huggingface_hub
+
+    (tmp_path / "README.md").write_text("moved")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **options: str(tmp_path))
+    with pytest.raises(WeightsError, match=r"lacks \['config.json', 'model.safetensors'\].*README.md"):
+        weights.download("rad_dino")

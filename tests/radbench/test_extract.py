@@ -1,12 +1,13 @@
 """Features are the encoder's, image by image, and an interrupted extraction is never accepted."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 
-from radbench import artifact, extract
+from radbench import artifact, device, extract
 from radbench.errors import ConfigError
 from radbench.extract import Frozen, Maps, forward
 from radbench.store import Index
@@ -111,3 +112,66 @@ def test_a_run_that_was_copied_keeps_what_it_was_trained_on(phantom_results, tmp
     card = frozen.facts()["card"]
     assert card["pretrained_on"] == ["phantom"] and card["architecture"] == "ViT 2 x 24, patch 4"
     assert "pretraining epochs 300 -> 0.1" in frozen.reductions()
+
+
+def test_memory_stays_flat_over_a_million_images(tmp_path, monkeypatch):
+    """A million images of 8 features pass through shards and are joined in less memory than half of the features take."""
+
+    class Million:
+        def __len__(self):
+            return 1_000_000
+
+    def cheap(encoder, index, rows, device, want):
+        for start in range(0, len(rows), 4096):
+            part = rows[start : start + 4096]
+            yield torch.from_numpy(np.repeat(part[:, None], 8, axis=1).astype(np.float32))
+
+    monkeypatch.setattr(extract, "SHARD", 65536)
+    monkeypatch.setattr(extract, "forward", cheap)
+    tracemalloc.start()
+    extract._write_features(tmp_path, None, Million(), "cpu", "features")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    features = np.load(tmp_path / "image.npy", mmap_mode="r")
+    assert features.shape == (1_000_000, 8) and [path.name for path in tmp_path.iterdir()] == ["image.npy"]
+    np.testing.assert_array_equal(features[::99_991, 3], np.arange(1_000_000, dtype=np.float32)[::99_991])
+    assert peak < 16 * 2**20, peak  # all features together are 32 MB; a shard 2 MB
+
+
+def test_an_index_of_a_million_rows_reads_the_columns_it_is_asked_for(phantom_results, monkeypatch):
+    """Opening an index reads no column; asking for one reads that one."""
+    index = Index(phantom_results / "index" / "phantom")
+    assert len(index) and not index._columns
+    assert len(index["offset"]) == len(index) and list(index._columns) == ["offset"]
+
+
+def test_batches_shrink_with_the_input(phantom_results, monkeypatch):
+    """A large grid or width gives small batches and never none; the features do not depend on it."""
+    encoder, index = raw_pixels(phantom_results)
+    image = torch.zeros(1, 1, 96, 96)
+    sizes = []
+    for limit in (2**22, 5 * 144 * 64, 1):
+        vars(encoder).pop("_batch_size", None)
+        monkeypatch.setattr(extract, "CPU_ACTIVATIONS", limit)
+        sizes.append(extract.batch_size(encoder, image, "cpu"))
+    assert sizes == [16, 5, 1]
+
+
+@pytest.mark.parametrize(("capability", "training", "wanted"), [((9, 0), True, "bfloat16"), ((8, 0), False, "bfloat16"),
+                         ((7, 5), False, "float16"), ((7, 0), True, "float32")])  # fmt: skip
+def test_precision_follows_the_hardware(monkeypatch, capability, training, wanted):
+    """A GPU computes in bfloat16 where it has the units, in float16 for inference where it has only those."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert device.precision("cuda:0", training) == wanted
+
+
+def test_precision_of_a_cpu_is_float32_without_matrix_tiles(monkeypatch):
+    """A CPU without AMX computes in float32 and says so; $RADBENCH_PRECISION overrides, a misspelt one is refused."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert device.precision("cpu") == "float32"
+    monkeypatch.setenv("RADBENCH_PRECISION", "bfloat16")
+    with device.autocast("cpu", training=False):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    monkeypatch.setenv("RADBENCH_PRECISION", "half")
+    with pytest.raises(ConfigError, match="one of"):
+        device.precision("cpu")
