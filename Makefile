@@ -1,6 +1,7 @@
 # make run                                                     the whole workflow on phantom data
 # make run CONFIG=config/folder.yaml ROOT=path/to/tidy/folder   the same on your own images
 # make test                                                    all tests
+# make encoder NAME=my_encoder                                 a new encoders/my_encoder.py from the template
 CONFIG ?= config/config.yaml
 ROOT ?=
 CORES ?= all
@@ -10,7 +11,7 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 ROOT_OPTION := $(if $(ROOT),--config root="$(shell realpath "$(ROOT)")")
 
-.PHONY: run test lint doctor environment
+.PHONY: run test lint doctor encoder environment
 
 environment: $(VENV)/.installed
 
@@ -33,3 +34,6 @@ lint: environment
 
 doctor: environment
 	PATH="$(BIN):$$PATH" python -m radbench.doctor --config $(CONFIG) $(if $(ROOT),--root "$(ROOT)")
+
+encoder: environment
+	PATH="$(BIN):$$PATH" python -m radbench.check --new $(NAME)

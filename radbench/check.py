@@ -1,7 +1,9 @@
 """Does an encoder keep the contract? Offline, on a CPU, with random weights unless the real ones are present.
 
-    python -m radbench.check rad_dino          one verdict line per check; exit status 1 when one fails
+    python -m radbench.check rad_dino          one verdict line per check, and results/cards/rad_dino.md; status 1 when one fails
     python -m radbench.check                   every encoder
+    python -m radbench.check --new my_encoder  encoders/my_encoder.py from the template (make encoder NAME=my_encoder)
+    python -m radbench.check --write-golden ID the features of the fixed image into encoders/golden.json, after a wanted change
     python -m radbench.check --write-readme    the table of encoders/README.md from the cards (--check-readme: is it fresh?)
 
 The same functions are run for every encoder by tests/encoders/test_contract.py. What they cannot tell is whether the
@@ -10,10 +12,13 @@ features are those of the published model: that takes a parity test (tests/encod
 
 import argparse
 import csv
+import dataclasses
 import functools
+import json
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +29,11 @@ from .errors import RadbenchError, run_entry_point
 
 HEAVY = ("torch", "torchvision", "timm", "transformers", "open_clip")
 TOLERANCE = 1e-4  # of the largest feature: sums in another order
+COSINES = {"bfloat16": 0.99, "float16": 0.999}  # least of features in a half precision with those in float32
 README = artifact.ROOT / "encoders" / "README.md"
+GOLDEN = artifact.ROOT / "encoders" / "golden.json"
+GOLDEN_TOLERANCE = 2e-3  # of the largest value: convolutions and products are ordered differently on other processors
+CARDS = Path("results/cards")
 MARKS = "<!-- table: python -m radbench.check --write-readme -->", "<!-- end of table -->"
 
 
@@ -348,30 +357,115 @@ def options_reach_the_features(subject: Subject) -> str:
     return ", ".join(tried)
 
 
+def half_precisions_are_close(subject: Subject) -> str:
+    """Features in bfloat16 and float16 point where those in float32 do; the differences are recorded."""
+    import torch
+
+    exact, remarks = subject.single.image.double(), []
+    if not subject.encoder.modules():
+        raise NotApplicableError("no network")
+    for name, least in COSINES.items():
+        with torch.inference_mode(), torch.autocast("cpu", getattr(torch, name)):
+            rough = subject.encoder.encode(subject.image).image.double()
+        cosine = float(torch.nn.functional.cosine_similarity(exact, rough))
+        worst = float((exact - rough).abs().max() / exact.abs().max())
+        if not cosine >= least:
+            what = f"features in {name} point elsewhere"
+            raise ContractError(subject.where, what, got=f"cosine {cosine:.5f}", expected=f">= {least}",
+                                fix="keep what overflows or cancels in float32: torch.autocast(..., enabled=False)")  # fmt: skip
+        remarks.append(f"{name}: cosine {cosine:.6f}, largest difference {worst:.0e} of the largest feature")
+    return "; ".join(remarks)
+
+
+def fixed_image_has_its_features(subject: Subject) -> str:
+    """A fixed image under fixed weights gives the input and the features recorded in encoders/golden.json."""
+    recorded = json.loads(GOLDEN.read_text()).get(subject.name) if GOLDEN.is_file() else None
+    if recorded is None:
+        raise NotApplicableError(f"not recorded: python -m radbench.check --write-golden {subject.name}")
+    found = golden(subject)
+    for name, wanted in recorded.items():
+        scale = max(map(abs, wanted))
+        if len(wanted) != len(found[name]) or not np.allclose(found[name], wanted, rtol=0, atol=GOLDEN_TOLERANCE * scale):
+            raise ContractError(subject.where, f"the {name} of the fixed image changed", got=found[name], expected=wanted,
+                                fix=f"if the change is wanted: python -m radbench.check --write-golden {subject.name}")  # fmt: skip
+    return f"{', '.join(recorded)} as recorded, to {GOLDEN_TOLERANCE:g} of the largest value"
+
+
+def golden(subject: Subject) -> dict[str, list[float]]:
+    """Shape and samples of the prepared fixed image, and samples of its features under weights that are a formula."""
+    import torch
+
+    encoder = subject.encoder_class(None, subject.options)
+    torch.manual_seed(0)
+    encoder.load("cpu")
+    for module in encoder.modules():
+        fill(module)
+    image = np.array(encoder.preprocess(fixed_image()))
+    with torch.inference_mode():
+        features = encoder.encode(torch.from_numpy(image)[None])
+
+    def samples(values: np.ndarray) -> list[float]:
+        flat = values.reshape(-1).astype(np.float64)
+        places = np.linspace(0, flat.size - 1, 6).astype(int)
+        return [float(f"{value:.6g}") for value in (flat.mean(), flat.std(), *flat[places])]
+
+    return {"shape": [float(side) for side in image.shape], "input": samples(image),
+            "image features": samples(features.image.numpy()), "patch features": samples(features.patches.numpy())}  # fmt: skip
+
+
+def fixed_image() -> np.ndarray:
+    """A smooth portrait picture (311, 257) in [0, 1] that is a formula: no mirror image of itself, and no generator in it."""
+    rows, cols = np.mgrid[0:311, 0:257] / 256.0
+    waves = np.sin(9 * rows + 4 * cols) + 0.6 * np.cos(23 * cols * rows) + 0.4 * np.sin(61 * cols) * np.cos(47 * rows)
+    return ((waves - waves.min()) / (waves.max() - waves.min())).astype(np.float32)
+
+
+def fill(module) -> None:
+    """Overwrite every floating tensor of a network by numbers that depend on its name and shape only.
+
+    Matrices keep the size of activations (variance 1 / fan-in), scales are near 1, the rest is small.
+    """
+    import hashlib
+
+    import torch
+
+    for name, value in module.state_dict().items():
+        if not value.is_floating_point() or not value.numel():
+            continue
+        random = np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")))
+        noise = torch.from_numpy(random.standard_normal(tuple(value.shape), dtype=np.float32))
+        last = name.rpartition(".")[2]
+        if value.ndim >= 2 and value.shape[0] > 1:
+            noise *= (value.shape[0] / value.numel()) ** 0.5
+        elif last in ("weight", "gamma", "running_var"):
+            noise = 1 + 0.1 * noise.tanh()
+        else:
+            noise *= 0.02
+        value.copy_(noise)
+
+
 CHECKS: tuple[Callable[[Subject], str], ...] = (
     card_is_complete, import_is_cheap, loads_ready, parameters_are_counted, preprocess_keeps_its_contract,
     features_have_the_cards_shapes, levels_are_four_maps, encoding_is_deterministic, rows_are_independent, grid_is_upright,
-    options_reach_the_features,
+    options_reach_the_features, half_precisions_are_close, fixed_image_has_its_features,
 )  # fmt: skip
 
 
 # ---------------------------------------------------------------- verdicts
 
 
-def verdicts(subject: Subject) -> list[tuple[str, str, str]]:
+def verdicts(subject: Subject) -> Iterator[tuple[str, str, str]]:
     """(verdict, check, remark) of each check: "ok", "FAIL" or "-" (not applicable). A network that does not load ends it."""
-    lines = []
     for check in CHECKS:
         name = check.__name__.replace("_", " ")
         try:
-            lines.append(("ok", name, check(subject)))
+            yield "ok", name, check(subject)
         except NotApplicableError as reason:
-            lines.append(("-", name, str(reason)))
+            yield "-", name, str(reason)
         except Exception as error:  # a wrapper under development may raise anything; the line says what
-            lines.append(("FAIL", name, f"{type(error).__name__}: {error}"))
+            yield "FAIL", name, f"{type(error).__name__}: {error}"
             if check is loads_ready and "encoder" not in vars(subject):
-                break
-    return lines
+                return
 
 
 def locate(name: str, card: Card) -> tuple[Path | None, str]:
@@ -386,15 +480,57 @@ def locate(name: str, card: Card) -> tuple[Path | None, str]:
 
 
 def check(name: str) -> bool:
-    """Print the verdicts of one encoder; True when none failed."""
+    """Print the verdicts of one encoder and write its card page; True when none failed."""
     name, spec = parse(name)
     encoder_class = find(spec.get("wrapper") or name)
     path, remark = locate(name, describe(name, spec))
     print(f"{name}: weights {remark}")
-    lines = verdicts(Subject(name, encoder_class, path, spec.get("options")))
-    for verdict, title, remark in lines:
-        print(f"  {verdict:4}  {title:32}  {remark}", flush=True)
+    lines = []
+    for verdict, title, comment in verdicts(Subject(name, encoder_class, path, spec.get("options"))):
+        print(f"  {verdict:4}  {title:32}  {comment}", flush=True)
+        lines.append((verdict, title, comment))
+    page = CARDS / f"{name}.md"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    artifact.write_bytes(page, card_page(name, describe(name, spec), encoder_class, f"weights {remark}", lines).encode())
+    print(f"  page  {page}")
     return all(verdict != "FAIL" for verdict, _, _ in lines)
+
+
+def card_page(name: str, card: Card, encoder_class: type[Encoder], remark: str, lines: list[tuple[str, str, str]]) -> str:
+    """Markdown: the card's facts, the options with the reason of each default, and the verdicts."""
+
+    def table(head: tuple[str, ...], rows: Iterable[tuple]) -> str:
+        escaped = ([str(cell).replace("|", r"\|") for cell in row] for row in (head, ("---",) * len(head), *rows))
+        return "\n".join("| " + " | ".join(row) + " |" for row in escaped)
+
+    facts = [(field.name.replace("_", " "), getattr(card, field.name)) for field in dataclasses.fields(card)]
+    shown = [
+        (key, ", ".join(map(str, value)) if isinstance(value, tuple) else value) for key, value in facts if value not in ("", (), None)
+    ]
+    options = [(f"`{key}`", option.default, ", ".join(map(str, option.choices)) or "free", option.why)
+               for key, option in encoder_class.options.items()]  # fmt: skip
+    parts = [f"# {card.title} (`{name}`)", table(("fact", "value"), shown)]
+    if options:
+        parts += ["## Options", table(("option", "default", "choices", "why the default"), options)]
+    return "\n\n".join([*parts, "## Checks", f"With {remark}.", table(("verdict", "check", "remark"), lines)]) + "\n"
+
+
+def new(name: str) -> Path:
+    """Write encoders/{name}.py from the template.
+
+    Raises:
+        ContractError: the name is no Python identifier in lower case, or the file is there already.
+    """
+    path = artifact.ROOT / "encoders" / f"{name}.py"
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ContractError("--new", "not an id", got=name, expected="lower-case letters, digits and _, a letter first")
+    if path.exists():
+        raise ContractError(f"encoders/{name}.py", "exists already", fix="choose another id, or edit the file")
+    text = (path.parent / "_template.py").read_text()
+    start = text.index("Fill this in")
+    text = text[:start] + "Name: what it is (authors, year, arXiv 0000.00000).\n\n" + text[start:]
+    artifact.write_bytes(path, text.replace("class Template(", f"class {name.title().replace('_', '')}(").replace("<id>", name).encode())
+    return path
 
 
 # ---------------------------------------------------------------- the table of encoders/README.md
@@ -433,13 +569,32 @@ def readme(write: bool) -> None:
         raise ContractError("encoders/README.md", "is not the table of the cards", fix="python -m radbench.check --write-readme")
 
 
+def write_golden(ids: list[str]) -> None:
+    """Record the fixed image's features of some encoders; entries of encoders that are gone are dropped."""
+    for name in ids:
+        entry = golden(Subject(name, find(name)))
+        recorded = json.loads(GOLDEN.read_text()) if GOLDEN.is_file() else {}
+        recorded = {key: value for key, value in (recorded | {name: entry}).items() if key in names()}
+        lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(recorded.items()))
+        artifact.write_bytes(GOLDEN, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+        print(f"{name}: recorded")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("encoder", nargs="*", help="ids; all when none is given")
     group = parser.add_mutually_exclusive_group()
+    group.add_argument("--new", metavar="ID", help="write encoders/ID.py from the template")
+    group.add_argument("--write-golden", action="store_true", help="record the features of the fixed image")
     group.add_argument("--write-readme", action="store_true", help="write the table of encoders/README.md")
     group.add_argument("--check-readme", action="store_true", help="fail when the table of encoders/README.md is not fresh")
     arguments = parser.parse_args()
+    if arguments.new:
+        print(f"{new(arguments.new)}: fill it in, then python -m radbench.check {arguments.new}")
+        return 0
+    if arguments.write_golden:
+        write_golden(arguments.encoder or names())
+        return 0
     if arguments.write_readme or arguments.check_readme:
         readme(arguments.write_readme)
         return 0
