@@ -61,11 +61,12 @@ class Published:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        self.files = sorted(self.folder.glob("table*.csv"))
+        self.files = sorted(self.folder.glob("*.csv"))
         self.data = self._read("table1_pretraining_data.csv")
         self.encoders = self._read("table2_encoders.csv")
         self.tokens = self._read("table5_report_generation.csv")
         self.significance = self._read("table6_significance.csv")
+        self.inconsistencies = self._read("inconsistencies.csv")
         self.scores = self._classification() + self._segmentation() + self._reports()
 
     def _read(self, name: str) -> list[dict[str, str]]:
@@ -117,6 +118,11 @@ class Published:
         ]  # fmt: skip
         found.sort(key=lambda s: (s.decoder.lower() != decoder.lower(), s.model.lower() != paper_name.lower()))
         return found[0] if found else None
+
+    def inconsistency(self, paper_name: str, attribute: str) -> str:
+        """What is known to be wrong with a printed fact of an encoder (results/published/inconsistencies.csv), or nothing."""
+        wanted = [row["note"] for row in self.inconsistencies if row["attribute"] == attribute and same_model(row["row"], paper_name)]
+        return wanted[0] if wanted else ""
 
     def outcome_row(self, dataset: str, metric: str, names: Iterable[str]) -> dict[str, str] | None:
         """Row of Table 6 for a column; its ``outcome`` is one of ``significant_improvement``,

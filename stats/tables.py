@@ -237,7 +237,7 @@ def table2(encoders: Sequence[Encoder], published: Published) -> tuple[list[dict
     for encoder in encoders:
         for attribute, (measured_name, card_name, published_name) in ATTRIBUTES.items():
             rows.append(_encoder_row(encoder, attribute, encoder.measured.get(measured_name),
-                                     _joined(encoder.card.get(card_name)), published_name, published))  # fmt: skip
+                                     _on_card(encoder.card, attribute, card_name), published_name, published))  # fmt: skip
     by_place = {(row["encoder"], row["attribute"]): row for row in rows}
     shown = ("architecture", "parameters", "resolution", "tokens", "feature_dim", "pretraining_data")
     lines = []
@@ -251,9 +251,25 @@ def table2(encoders: Sequence[Encoder], published: Published) -> tuple[list[dict
             line.append(Cell(str(value) if value not in (None, "") else "–", f"paper {printed}" if printed else ""))
         lines.append(line)
     notes = ["Parameters and tokens are measured on the loaded encoder, where it was loaded; otherwise from its card."]
+    for encoder in encoders:
+        for attribute in ATTRIBUTES:
+            if note := published.inconsistency(encoder.paper_name, attribute):
+                notes.append(f"{encoder.title}, {attribute} of the paper: {note}.")
+    pooled: dict[str, list[str]] = {}
+    for encoder in encoders:
+        pooled.setdefault(str(encoder.card.get("pooling") or ""), []).append(encoder.title)
+    notes += [f"Image features are the {rule}: {', '.join(titles)}." for rule, titles in pooled.items() if rule]
     notes += [f"– {e.title}: {e.reason}" for e in encoders if e.reason]
     header = ["Encoder", "Architecture", "Parameters", "Input, px", "Tokens", "Feature dim", "Pretraining data"]
     return rows, [Panel("Encoders", header, lines, "llrrrrp{3.2cm}", notes)]
+
+
+def _on_card(card: Mapping[str, Any], attribute: str, name: str) -> Any:
+    """What the card says of an attribute; tokens follow from its input side and patch."""
+    if attribute == "tokens":
+        side, patch = card.get("image_size"), card.get("patch")
+        return (side // patch) ** 2 if side and patch else None
+    return _joined(card.get(name))
 
 
 def _joined(value: Any) -> Any:
@@ -278,7 +294,8 @@ def _encoder_row(encoder: Encoder, attribute: str, measured: Any, card: Any, pub
     elif _same_attribute(attribute, found, printed):
         verdict, reason = "reproduced", "same" + (" after rounding" if attribute == "parameters" else "")
     else:
-        verdict, reason = "differs", "measured on the loaded encoder" if measured is not None else "from the card"
+        source = "measured on the loaded encoder" if measured is not None else "from the card"
+        verdict, reason = "differs", published.inconsistency(encoder.paper_name, attribute) or source
     return {"encoder": encoder.name, "title": encoder.title, "control": encoder.control, "attribute": attribute,
             "measured": measured, "card": card, "published_row": row, "published": printed, "verdict": verdict,
             "reason": reason}  # fmt: skip

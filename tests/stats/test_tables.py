@@ -257,6 +257,9 @@ def test_table2_rounds_as_the_paper_does(tables):
     assert two["radjepa", "parameters"]["verdict"] == "reproduced"
     assert two["radjepa", "tokens"]["verdict"] == "differs" and two["radjepa", "tokens"]["published"] == "1369"
     assert two["rad_dino", "resolution"]["verdict"] == "differs"
+    assert "37 x 37 and need 518" in two["radjepa", "tokens"]["reason"]
+    page = Path("results/tables/table2.md").read_text()
+    assert "tokens of the paper: 1369 tokens are 37 x 37" in page
 
 
 def test_table1_counts_beside_the_papers(tables):
