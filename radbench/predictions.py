@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,18 @@ from .errors import ArtifactError
 
 if TYPE_CHECKING:
     from .extract import Frozen
+    from .store import Index
 
 COMMON = {"dataset": pa.string(), "task": pa.string(), "encoder": pa.string(), "replicate": pa.int64(),
-          "image_id": pa.string(), "patient_id": pa.string()}  # fmt: skip
+          "image_id": pa.string(), "patient_id": pa.string(), "study_id": pa.string(),
+          "site": pa.string(), "sex": pa.string(), "age_band": pa.string(), "view": pa.string()}  # fmt: skip
+AGE_BANDS = {"0-17": 18, "18-39": 40, "40-64": 65, "65 and over": math.inf}  # band: first age above it
 COLUMNS = {
     "linear_probe": {"label": pa.string(), "target": pa.float32(), "score": pa.float32()},
     "segmentation": {"structure_set": pa.string(), "structure": pa.string(), "dice": pa.float64(),
-                     "intersection": pa.int64(), "pred_area": pa.int64(), "ref_area": pa.int64()},
-    "report_generation": {"study_id": pa.string(), "reference": pa.string(), "hypothesis": pa.string(),
+                     "intersection": pa.int64(), "pred_area": pa.int64(), "ref_area": pa.int64(),
+                     "hd95": pa.float64(), "nsd": pa.float64()},
+    "report_generation": {"reference": pa.string(), "hypothesis": pa.string(),
                           "rouge_l": pa.float64(), "rouge_l_coco": pa.float64(),
                           **{f"bleu_{kind}_{n}": pa.int64() for kind in ("match", "guess") for n in (1, 2, 3, 4)},
                           "hyp_len": pa.int64(), "ref_len": pa.int64()},
@@ -42,6 +47,15 @@ def write(path: Path, task: str, columns: Mapping[str, Any]) -> None:
     arrays = [pa.array(value if isinstance(value, np.ndarray | list) else [value] * length, type=schema[name])
               for name, value in ((name, columns[name]) for name in schema)]  # fmt: skip
     pq.write_table(pa.table(arrays, schema=pa.schema(list(schema.items()))), path)
+
+
+def identity(index: Index, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Who an image is of and which subgroups it belongs to ("" where the owner does not say); the columns of every task."""
+    ages = index["age"][rows].astype(np.float64)
+    bands = [next((band for band, end in AGE_BANDS.items() if 0 <= age < end), "") for age in ages]
+    return {name: index[name][rows] for name in ("image_id", "patient_id", "study_id", "site", "sex", "view")} | {
+        "age_band": np.array(bands, dtype=object)
+    }
 
 
 def write_empty(work: Path, task: str) -> None:

@@ -3,15 +3,17 @@
     python -m stats.compare --task linear_probe --dataset phantom --reference radjepa --resamples 500 --seed 0 \\
         --out results/stats/linear_probe/phantom results/linear_probe/phantom/radjepa results/linear_probe/phantom/...
 
-Writes ``estimates.csv``, ``comparisons.csv`` and ``meta.json`` into ``--out``. The CSVs depend only on the
-predictions, the number of resamples and the seed: a second run writes the same bytes.
+Writes ``estimates.csv``, ``comparisons.csv``, ``ranks.csv``, ``subgroups.csv``, ``reliability.csv`` and ``meta.json``
+into ``--out``. The CSVs depend only on the predictions, the number of resamples and the seed: a second run writes the same bytes.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,27 +24,62 @@ import numpy as np
 from . import measures
 from .bootstrap import (
     PatientResamples,
+    bca_interval,
+    leave_some_out,
     minimum_detectable_difference,
     p_one_sided,
     p_two_sided,
     percentile_interval,
+    replicate_weights,
     resample_patients,
+    two_level,
 )
+from .calibration import recalibration_line
+from .delong import delong_of_replicates
 from .errors import ReferenceMissing, StatsError
-from .measures import Measurement
+from .measures import LOWER_IS_BETTER, Measurement
+from .paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_non_inferior, p_wilcoxon, power
 from .permutation import p_sign_flip, patient_signs
-from .predictions import SAMPLE_KEY, Cohort, Predictions, read_cohort
+from .predictions import SAMPLE_KEY, Cohort, Predictions, first_replicate, read_cohort
 from .provenance import Sidecar, csv_bytes, write_artifact
+from .ranks import rank_intervals
+from .subgroups import RELIABILITY_COLUMNS, SUBGROUP_COLUMNS, reliability_rows, subgroup_rows
 
 ESTIMATE_COLUMNS = (
-    "task", "dataset", "encoder", "target", "metric", "value", "sd", "replicates", "median", "low", "high", "resamples",
-    "resamples_valid", "n_images", "n_patients", "n_positive", "false_positive_images", "unit", "reduced", "state",
+    "task", "dataset", "encoder", "target", "metric", "value", "sd", "replicates", "median", "low", "high", "bca_low",
+    "bca_high", "two_level_low", "two_level_high", "calibration_intercept",
+    "calibration_slope", "resamples", "resamples_valid",
+    "n_images", "n_patients", "n_positive", "false_positive_images", "unit", "reduced", "state",
     "reason",
 )  # fmt: skip
 COMPARISON_COLUMNS = (
-    "task", "dataset", "encoder", "other", "target", "metric", "delta", "low", "high", "p_one_sided", "p_two_sided",
-    "p_sign_flip", "sd_delta", "mde", "resamples_valid",
+    "task", "dataset", "encoder", "other", "target", "metric", "delta", "low", "high", "two_level_low", "two_level_high",
+    "p_one_sided", "p_two_sided", "p_two_level", "p_sign_flip", "p_wilcoxon", "p_delong", "p_mcnemar", "p_corrected_t",
+    "p_non_inferior", "p_equivalent", "margin", "sd_delta", "correlation", "mde", "power_margin", "resamples_valid",
 )  # fmt: skip
+
+RANK_COLUMNS = ("task", "dataset", "target", "metric", "encoder", "rank", "low", "high", "p_best", "encoders")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the numbers depend on besides the predictions.
+
+    Attributes:
+        resamples: bootstrap resamples.
+        seed: of every draw.
+        unit: what is resampled: patient, study or image.
+        stratified: keep the mix of findings: patients are drawn within strata of equal sets of positive labels.
+        margin: difference, as a fraction, below which two encoders count as equally good (equivalence, non-inferiority).
+        aggregates: linear probe only, further sets of labels to average beside all labels.
+    """
+
+    resamples: int = 500
+    seed: int = 0
+    unit: str = "patient"
+    stratified: bool = False
+    margin: float = 0.02
+    aggregates: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True)
@@ -51,46 +88,55 @@ class Measured:
 
     predictions: Predictions
     measurements: dict[tuple[str, str], Measurement]  # by (target, metric)
+    jackknife: dict[tuple[str, str], np.ndarray]  # the metric without each group of patients
 
 
 def compare(
-    task: str, dataset: str, reference: str, folders: Sequence[Path | str], out: Path | str, *,
-    resamples: int = 500, seed: int = 0, aggregates: Sequence[Sequence[str]] = (),
+    task: str, dataset: str, reference: str, folders: Sequence[Path | str], out: Path | str, settings: Settings = Settings(),
 ) -> Sidecar:  # fmt: skip
     """Read, measure, compare, write; returns the sidecar of what was written.
 
     Args:
         reference: encoder written first; must be among the folders (it may be absent there).
-        aggregates: linear probe only, further sets of labels to average beside all labels.
 
     Raises:
         StatsError: see `stats.errors`; nothing is written then.
     """
     started = time.perf_counter()
-    cohort = read_cohort(task, dataset, folders)
+    cohort = read_cohort(task, dataset, folders, settings.unit)
     names = [predictions.encoder for predictions in cohort.encoders]
     if reference not in names:
         raise ReferenceMissing("--reference", reference, f"one of {names}", "name one of the encoders compared")
     # Results must not depend on the order in which a workflow happens to list the folders.
     encoders = sorted(cohort.encoders, key=lambda p: (p.encoder != reference, p.encoder))
+    cohort = dataclasses.replace(cohort, encoders=encoders)
 
-    draws = resample_patients(cohort.patient_ids, resamples, seed)
-    measured = [Measured(predictions, _measure(task, predictions, draws, aggregates)) for predictions in encoders]
-    estimates = list(estimate_rows(cohort, measured, resamples))
-    comparisons = list(comparison_rows(cohort, measured, draws, seed))
+    strata = positive_sets(cohort) if settings.stratified and task == "linear_probe" and cohort.present else None
+    draws = resample_patients(cohort.patient_ids, settings.resamples, settings.seed, strata)
+    without = leave_some_out(draws)
+    measured = []
+    for predictions in encoders:
+        measurements = _measure(task, predictions, draws, settings.aggregates)
+        left_out = {cell: m.samples for cell, m in _measure(task, predictions, without, settings.aggregates).items()}
+        measured.append(Measured(predictions, measurements, left_out))
+    estimates = list(estimate_rows(cohort, measured, settings))
+    comparisons = list(comparison_rows(cohort, measured, draws, settings))
 
     first = cohort.present[0].sidecar.facts if cohort.present else {}
     reasons = {p.encoder: p.sidecar.reason for p in encoders if p.absent}
+    written = {"aggregates": [sorted(labels) for labels in settings.aggregates]}
     return write_artifact(
         out, "stats",
         {"estimates.csv": csv_bytes(ESTIMATE_COLUMNS, estimates),
-         "comparisons.csv": csv_bytes(COMPARISON_COLUMNS, comparisons)},
-        key_parts={"task": task, "dataset": dataset, "reference": reference, "resamples": resamples, "seed": seed,
-                   "aggregates": [sorted(labels) for labels in aggregates]},
+         "comparisons.csv": csv_bytes(COMPARISON_COLUMNS, comparisons),
+         "ranks.csv": csv_bytes(RANK_COLUMNS, rank_rows(cohort, measured)),
+         "subgroups.csv": csv_bytes(SUBGROUP_COLUMNS, subgroup_rows(cohort, draws)),
+         "reliability.csv": csv_bytes(RELIABILITY_COLUMNS, reliability_rows(cohort))},
+        key_parts={"task": task, "dataset": dataset, "reference": reference, **dataclasses.asdict(settings), **written},
         parents=[predictions.sidecar for predictions in encoders],
         facts={"task": task, "dataset": dataset, "reference": reference, "encoders": [p.encoder for p in encoders],
-               "absent": reasons, "unit": cohort.unit, "patients": len(cohort.patient_ids), "resamples": resamples,
-               "seed": seed, "version": first.get("version"), "protocol": first.get("protocol"),
+               "absent": reasons, "patients": len(cohort.patient_ids), **dataclasses.asdict(settings), **written, "unit": cohort.unit,
+               "version": first.get("version"), "protocol": first.get("protocol"),
                "language_model": first.get("language_model"),
                "reports_written": _reports_written(cohort) if task == "report_generation" else {},
                "labels_dropped": first.get("labels_dropped") or {},
@@ -105,6 +151,15 @@ def compare(
 def _reports_written(cohort: Cohort) -> dict[str, list[int]]:
     """Per encoder: different reports, reports without a word, and all reports."""
     return {p.encoder: [int(p.rows["hypothesis"].nunique()), int((p.rows["hyp_len"] == 0).sum()), len(p.rows)] for p in cohort.present}
+
+
+def positive_sets(cohort: Cohort, smallest: int = 5) -> dict[str, str]:
+    """Stratum of each patient: the set of labels positive in any of the images; sets of few patients share one stratum."""
+    rows = first_replicate(cohort.present[0].rows)
+    positive = rows[rows["target"] > 0].groupby("patient_id")["label"].agg(lambda labels: ", ".join(sorted(set(labels))))
+    sets = {patient: positive.get(patient, "") for patient in cohort.patient_ids}
+    sizes = Counter(sets.values())
+    return {patient: name if sizes[name] >= smallest else "rare" for patient, name in sets.items()}
 
 
 def _measure(
@@ -122,14 +177,15 @@ def _measure(
     return {(m.target, m.metric): m for m in found}
 
 
-def estimate_rows(cohort: Cohort, measured: Sequence[Measured], resamples: int) -> Iterator[dict[str, Any]]:
+def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settings) -> Iterator[dict[str, Any]]:
     """Rows of estimates.csv: encoder x target x metric; an absent encoder has the same rows without numbers."""
     # A metric computed for one encoder only is a named gap for the others.
     cells = list(dict.fromkeys(cell for one in measured for cell in one.measurements)) or [("", "")]
     for one in measured:
+        lines = _recalibration(one.predictions) if cohort.task == "linear_probe" else {}
         for target, metric in cells:
             row = {"task": cohort.task, "dataset": cohort.dataset, "encoder": one.predictions.encoder,
-                   "target": target, "metric": metric, "unit": cohort.unit, "resamples": resamples,
+                   "target": target, "metric": metric, "unit": cohort.unit, "resamples": settings.resamples,
                    "reduced": one.predictions.reduced}  # fmt: skip
             m = one.measurements.get((target, metric))
             if one.predictions.absent:
@@ -138,17 +194,50 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], resamples: int) 
                 yield row | {"state": "not_computed", "reason": "not in this encoder's predictions"}
             else:
                 interval = percentile_interval(m.samples)
+                bca = bca_interval(m.samples, m.value, one.jackknife[target, metric]) if m.state == "ok" else (None, None)
+                two = percentile_interval(_two_level(m, settings)) if m.replicates.size > 1 else None
+                intercept, slope = lines.get(target, (None, None)) if metric in ("brier", "ece") else (None, None)
                 yield row | {
                     "value": m.value, "sd": m.sd, "replicates": m.replicates.size, "median": interval.median,
-                    "low": interval.low, "high": interval.high, "resamples_valid": interval.valid,
+                    "low": interval.low, "high": interval.high, "bca_low": bca[0], "bca_high": bca[1],
+                    "two_level_low": two.low if two else None, "two_level_high": two.high if two else None,
+                    "calibration_intercept": intercept, "calibration_slope": slope, "resamples_valid": interval.valid,
                     "n_images": m.n_images, "n_patients": m.n_patients, "n_positive": m.n_positive,
                     "false_positive_images": m.false_positive_images, "state": m.state, "reason": m.reason,
                 }  # fmt: skip
 
 
-def comparison_rows(cohort: Cohort, measured: Sequence[Measured], draws: PatientResamples, seed: int) -> Iterator[dict[str, Any]]:
+def _two_level(m: Measurement, settings: Settings) -> np.ndarray:
+    replicates, resamples = m.replicate_samples.shape
+    return two_level(m.replicate_samples, replicate_weights(replicates, resamples, settings.seed))
+
+
+def rank_rows(cohort: Cohort, measured: Sequence[Measured]) -> Iterator[dict[str, Any]]:
+    """Rows of ranks.csv: the place of each encoder in each column, over the resamples that all share."""
+    for cell in dict.fromkeys(cell for one in measured for cell in one.measurements):
+        found = {one.predictions.encoder: one.measurements[cell] for one in measured
+                 if cell in one.measurements and one.measurements[cell].state == "ok"}  # fmt: skip
+        if len(found) < 2:
+            continue
+        values, samples = np.array([m.value for m in found.values()]), np.array([m.samples for m in found.values()])
+        for name, place in zip(found, rank_intervals(values, samples, cell[1] in LOWER_IS_BETTER), strict=True):
+            yield {"task": cohort.task, "dataset": cohort.dataset, "target": cell[0], "metric": cell[1], "encoder": name,
+                   "rank": place.rank, "low": place.low, "high": place.high, "p_best": place.best, "encoders": len(found)}  # fmt: skip
+
+
+def _recalibration(predictions: Predictions) -> dict[str, tuple[float, float]]:
+    """Intercept and slope of the recalibration line per label, mean over replicates; only of scores that are probabilities."""
+    if predictions.absent or not predictions.rows["score"].between(0, 1).all():
+        return {}
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for (label, _), rows in predictions.rows.groupby(["label", "replicate"], sort=True):
+        lines.setdefault(str(label), []).append(recalibration_line(rows["target"].to_numpy(), rows["score"].to_numpy()))
+    return {label: tuple(np.mean(found, axis=0)) for label, found in lines.items()}
+
+
+def comparison_rows(cohort: Cohort, measured: Sequence[Measured], draws: PatientResamples, settings: Settings) -> Iterator[dict[str, Any]]:
     """Rows of comparisons.csv: each present encoder against each other, on every cell that both have."""
-    signs = patient_signs(draws.patients, len(draws.counts), seed).astype(np.float64)
+    signs = patient_signs(draws.patients, len(draws.counts), settings.seed).astype(np.float64)
     # The flipped difference is linear in the encoder, so one product per encoder and cell serves all pairs.
     flipped = {
         (one.predictions.encoder, cell): signs @ (m.patient_sums / m.n_images)
@@ -156,37 +245,93 @@ def comparison_rows(cohort: Cohort, measured: Sequence[Measured], draws: Patient
         for cell, m in one.measurements.items()
         if m.patient_sums is not None
     }
+    on_images = _image_tests(cohort) if cohort.task == "linear_probe" else {}
     for one in measured:
         for other in measured:
             if one is other:
                 continue
+            names = one.predictions.encoder, other.predictions.encoder
             for cell, m in one.measurements.items():
                 against = other.measurements.get(cell)
                 if m.state != "ok" or against is None or against.state != "ok":
                     continue
+                flips = [flipped.get((name, cell)) for name in names]
                 yield {
-                    "task": cohort.task, "dataset": cohort.dataset, "encoder": one.predictions.encoder,
-                    "other": other.predictions.encoder, "target": cell[0], "metric": cell[1],
-                } | difference(
-                    m, against, flipped.get((one.predictions.encoder, cell)),
-                    flipped.get((other.predictions.encoder, cell)),
-                )  # fmt: skip
+                    "task": cohort.task, "dataset": cohort.dataset, "encoder": names[0], "other": names[1], "target": cell[0],
+                    "metric": cell[1], **difference(m, against, settings, *flips, _test_to_train(one.predictions)),
+                    **on_images.get((*names, *cell), {}),
+                }  # fmt: skip
+
+
+def _test_to_train(predictions: Predictions) -> float | None:
+    """Test images per training image, for the corrected resampled t test; None where the sidecar does not count them."""
+    n = predictions.sidecar.facts.get("n") or {}
+    return n["test"] / n["train"] if n.get("test") and n.get("train") else None
+
+
+def _image_tests(cohort: Cohort) -> dict[tuple[str, str, str, str], dict[str, float]]:
+    """DeLong's p (patients as clusters) and McNemar's (right at probability 1/2, first replicate) of every ordered pair."""
+    found: dict[tuple[str, str, str, str], dict[str, float]] = {}
+    present = cohort.present
+    for label, rows in present[0].rows.groupby("label", sort=True) if present else ():
+        one = first_replicate(rows)
+        target, patients = one["target"].to_numpy() > 0, one["patient_id"].to_numpy()
+        if target.all() or not target.any():
+            continue
+        scores = [p.rows[p.rows["label"] == label].sort_values(["replicate", "image_id"])["score"]
+                  .to_numpy(dtype=np.float64).reshape(p.rows["replicate"].nunique(), -1) for p in present]  # fmt: skip
+        areas = delong_of_replicates(target, scores, patients)
+        right = [(score[0] >= 0.5) == target if 0 <= score.min() and score.max() <= 1 else None for score in scores]
+        for i, first in enumerate(present):
+            for j, second in enumerate(present):
+                if i != j:
+                    found[first.encoder, second.encoder, str(label), "auroc"] = {"p_delong": areas.p_one_sided(i, j)}
+                    if right[i] is not None and right[j] is not None:
+                        found[first.encoder, second.encoder, str(label), "brier"] = {"p_mcnemar": p_mcnemar(right[i], right[j])}
+    return found
 
 
 def difference(
-    one: Measurement, other: Measurement, flipped_one: np.ndarray | None = None, flipped_other: np.ndarray | None = None
-) -> dict[str, Any]:
-    """Paired difference ``one - other`` on the same resamples, with interval, tests and detectable difference."""
+    one: Measurement, other: Measurement, settings: Settings, flipped_one: np.ndarray | None = None,
+    flipped_other: np.ndarray | None = None, test_to_train: float | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Paired difference ``one - other`` on the same resamples, with interval, tests and detectable difference.
+
+    Every one-sided p is that ``one`` is not better; where less is better, better means a difference below zero.
+    """
+    sign = -1.0 if one.metric in LOWER_IS_BETTER else 1.0
     delta = one.samples - other.samples
     interval = percentile_interval(delta)
     observed = one.value - other.value
-    return {
+    found: dict[str, Any] = {
         "delta": observed, "low": interval.low, "high": interval.high,
-        "p_one_sided": p_one_sided(delta), "p_two_sided": p_two_sided(delta),
-        "p_sign_flip": p_sign_flip(observed, flipped_one - flipped_other)
-                       if flipped_one is not None and flipped_other is not None else None,
-        "sd_delta": interval.sd, "mde": minimum_detectable_difference(interval.sd), "resamples_valid": interval.valid,
+        "p_one_sided": p_one_sided(sign * delta), "p_two_sided": p_two_sided(delta),
+        "p_non_inferior": p_non_inferior(sign * delta, settings.margin), "p_equivalent": p_equivalent(delta, settings.margin),
+        "margin": settings.margin, "sd_delta": interval.sd, "correlation": _correlation(one.samples, other.samples),
+        "mde": minimum_detectable_difference(interval.sd), "power_margin": power(settings.margin, interval.sd),
+        "resamples_valid": interval.valid,
     }  # fmt: skip
+    replicates = one.replicates.size
+    if replicates > 1 and other.replicates.size == replicates:
+        two = sign * _two_level(Measurement("", "", one.replicates - other.replicates, one.replicate_samples - other.replicate_samples,
+                                            0, 0), settings)  # fmt: skip
+        spread = percentile_interval(sign * two)
+        found |= {"two_level_low": spread.low, "two_level_high": spread.high, "p_two_level": p_one_sided(two)}
+        if test_to_train is not None:
+            found["p_corrected_t"] = p_corrected_resampled_t(sign * (one.replicates - other.replicates), test_to_train)
+    if flipped_one is not None and flipped_other is not None:
+        found["p_sign_flip"] = p_sign_flip(sign * observed, sign * (flipped_one - flipped_other))
+        seen = one.patient_images > 0
+        found["p_wilcoxon"] = p_wilcoxon(sign * (one.patient_sums - other.patient_sums)[seen] / one.patient_images[seen])
+    return found
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Of two encoders' resamples: how much of what makes a draw easy or hard they share."""
+    both = np.isfinite(one) & np.isfinite(other)
+    if both.sum() < 3 or np.ptp(one[both]) == 0 or np.ptp(other[both]) == 0:
+        return np.nan
+    return float(np.corrcoef(one[both], other[both])[0, 1])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -197,15 +342,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--reference", required=True, help="encoder written first")
     parser.add_argument("--resamples", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--unit", choices=("patient", "study", "image"), default="patient", help="what is resampled")
+    parser.add_argument("--stratified", action="store_true", help="resample within sets of positive labels (linear probe)")
+    parser.add_argument("--margin", type=float, default=0.02, help="fraction below which a difference does not matter")
     parser.add_argument("--aggregate", action="append", default=[], metavar="LABEL,LABEL,...",
                         help="a further set of labels to average (linear probe)")  # fmt: skip
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="results/{task}/{dataset}/{encoder}")
     options = parser.parse_args(arguments)
     try:
-        written = compare(options.task, options.dataset, options.reference, options.folders, options.out,
-                          resamples=options.resamples, seed=options.seed,
-                          aggregates=[labels.split(",") for labels in options.aggregate])  # fmt: skip
+        settings = Settings(options.resamples, options.seed, options.unit, options.stratified, options.margin,
+                            [labels.split(",") for labels in options.aggregate])  # fmt: skip
+        written = compare(options.task, options.dataset, options.reference, options.folders, options.out, settings)
     except StatsError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     print(f"{written.folder}: {len(written.facts['encoders'])} encoders, {len(written.facts['absent'])} absent")

@@ -7,6 +7,7 @@ are drawn for every fold or seed. So the interval describes the sample of patien
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,12 +15,15 @@ import numpy as np
 import pandas as pd
 
 from .bootstrap import PatientResamples
+from .calibration import brier_terms, calibration_error, equal_mass_bins
 from .predictions import first_replicate
 from .ranking import average_precision_and_auroc
 from .text import BLEU_COLUMNS, corpus_bleu4, f1_counts, macro_f1
 
 #: The one target of report generation.
 REPORT = "report"
+#: Metrics of which less is better: an encoder is better where its difference is below zero.
+LOWER_IS_BETTER = frozenset({"brier", "ece", "hd95"})
 
 
 @dataclass(frozen=True)
@@ -28,23 +32,30 @@ class Measurement:
 
     Attributes:
         replicates: (R,) the metric on all test images, per fold or seed; empty when it was not computed.
-        samples: (B,) mean over replicates on each resample; NaN where undefined.
+        replicate_samples: (R, B) the metric of each replicate on each resample; NaN where undefined.
         patient_sums: (P,) per-patient sums of the per-image metric (mean over replicates) for metrics that are means
             over images, else None; ``n_images`` is their divisor.
+        patient_images: (P,) images of each patient, beside ``patient_sums``.
         state: ``ok``, ``undefined`` (the test set lacks a class) or ``not_computed``.
     """
 
     target: str
     metric: str
     replicates: np.ndarray
-    samples: np.ndarray
+    replicate_samples: np.ndarray
     n_images: int
     n_patients: int
     n_positive: int | None = None
     false_positive_images: int | None = None
     patient_sums: np.ndarray | None = None
+    patient_images: np.ndarray | None = None
     state: str = "ok"
     reason: str = ""
+
+    @functools.cached_property
+    def samples(self) -> np.ndarray:
+        """(B,) mean over replicates on each resample."""
+        return self.replicate_samples.mean(axis=0)
 
     @property
     def value(self) -> float:
@@ -75,26 +86,50 @@ def linear_probe(rows: pd.DataFrame, resamples: PatientResamples, aggregates: Se
         size = {"n_images": target.size, "n_patients": len(set(patients)), "n_positive": int(target.sum())}
         if target.all() or not target.any():
             missing = "negative" if target.all() else "positive"
-            nothing = np.full(len(resamples.counts), np.nan)
             found += [
-                Measurement(str(label), metric, np.array([]), nothing, **size, state="undefined",
+                Measurement(str(label), metric, np.array([]), _nothing(resamples), **size, state="undefined",
                             reason=f"no {missing} image in the test set")
-                for metric in ("auprc", "auroc")
+                for metric in ("auprc", "auroc", "brier", "ece")
             ]  # fmt: skip
             continue
         counts = resamples.of_images(patients)
         whole = np.array([average_precision_and_auroc(target, one) for one in score])[:, :, 0]  # (R, 2)
-        samples = np.mean([average_precision_and_auroc(target, one, counts) for one in score], axis=0)  # (2, B)
+        samples = np.array([average_precision_and_auroc(target, one, counts) for one in score])  # (R, 2, B)
         for i, metric in enumerate(("auprc", "auroc")):
-            found.append(Measurement(str(label), metric, whole[:, i], samples[i], **size))
+            found.append(Measurement(str(label), metric, whole[:, i], samples[:, i], **size))
+        found += _calibration(str(label), target, score, patients, resamples, size)
     for labels in ({m.target for m in found}, *map(set, aggregates)):
         found += _mean_over_labels(found, labels)
     return list({(m.target, m.metric): m for m in found}.values())
 
 
+def _calibration(
+    label: str, target: np.ndarray, score: np.ndarray, patients: np.ndarray, resamples: PatientResamples, size: dict
+) -> list[Measurement]:  # fmt: skip
+    """Brier score and expected calibration error, of scores that are probabilities; nothing for any other score."""
+    if score.min() < 0 or score.max() > 1:
+        return []
+    terms = np.array([brier_terms(target, one) for one in score])
+    found = [_mean_over_images(label, "brier", terms, patients, resamples, n_positive=size["n_positive"])]
+    whole, samples = [], []
+    for one in score:
+        bins = equal_mass_bins(one)
+        per_bin = np.zeros((target.size, 3, bins.count))
+        per_bin[np.arange(target.size), :, bins.of_image] = np.stack([np.ones(target.size), one, target], axis=1)
+        whole.append(calibration_error(*per_bin.sum(axis=0)))
+        totals = resamples.resampled(resamples.patient_sums(patients, per_bin))  # (B, 3, bins)
+        samples.append(calibration_error(totals[:, 0], totals[:, 1], totals[:, 2]))
+    return [*found, Measurement(label, "ece", np.array(whole), np.array(samples), **size)]
+
+
+def _nothing(resamples: PatientResamples) -> np.ndarray:
+    """Resamples of a metric that does not exist."""
+    return np.full((1, len(resamples.counts)), np.nan)
+
+
 def _mean_over_labels(found: Sequence[Measurement], labels: set[str]) -> list[Measurement]:
     means = []
-    for metric in ("auprc", "auroc"):
+    for metric in ("auprc", "auroc", "brier", "ece"):
         chosen = [m for m in found if m.metric == metric and m.target in labels]
         defined = [m for m in chosen if m.state == "ok"]
         if len(defined) < 2:
@@ -103,7 +138,7 @@ def _mean_over_labels(found: Sequence[Measurement], labels: set[str]) -> list[Me
         means.append(
             Measurement(
                 f"Agg-{len(defined)}", metric,
-                np.mean([m.replicates for m in defined], axis=0), np.mean([m.samples for m in defined], axis=0),
+                np.mean([m.replicates for m in defined], axis=0), np.mean([m.replicate_samples for m in defined], axis=0),
                 n_images=max(m.n_images for m in defined), n_patients=max(m.n_patients for m in defined),
                 reason=f"without {', '.join(left_out)} (undefined)" if left_out else "",
             )
@@ -122,41 +157,44 @@ def segmentation(rows: pd.DataFrame, resamples: PatientResamples) -> list[Measur
     names = [str(name) for structures in sets for name in structures]
     found: list[Measurement] = []
     for structure_set, of_set in rows.groupby("structure_set", sort=True):
-        found.append(_dice(str(structure_set), of_set, resamples))
+        found += _overlap_and_boundary(str(structure_set), of_set, resamples)
         for structure, of_structure in of_set.groupby("structure", sort=True):
             alone = of_set["structure"].nunique() == 1 and structure == structure_set
             clash = names.count(str(structure)) > 1 or (structure in sets.index and not alone)
             if not alone:
                 name = f"{structure_set}/{structure}" if clash else str(structure)
-                found.append(_dice(name, of_structure, resamples))
+                found += _overlap_and_boundary(name, of_structure, resamples)
     return found
 
 
-def _dice(target: str, rows: pd.DataFrame, resamples: PatientResamples) -> Measurement:
+def _overlap_and_boundary(target: str, rows: pd.DataFrame, resamples: PatientResamples) -> list[Measurement]:
+    """Dice, and where the file has them HD95 and NSD, over the images whose reference has the structure."""
+    metrics = [metric for metric in ("dice", "hd95", "nsd") if metric in rows]
     present = rows["ref_area"].to_numpy() > 0
     false_positive = int(rows.loc[~present & (rows["pred_area"].to_numpy() > 0), "image_id"].nunique())
     per_image = rows[present].groupby(["replicate", "image_id"], sort=True).agg(
-        dice=("dice", "mean"), patient_id=("patient_id", "first"))  # fmt: skip
+        **{metric: (metric, "mean") for metric in metrics}, patient_id=("patient_id", "first"))  # fmt: skip
     if per_image.empty:
-        return Measurement(target, "dice", np.array([]), np.full(len(resamples.counts), np.nan), 0, 0, 0,
-                           false_positive, state="undefined", reason="in no reference of the test set")  # fmt: skip
-    values = per_image["dice"].to_numpy().reshape(rows["replicate"].nunique(), -1)
+        return [Measurement(target, metric, np.array([]), _nothing(resamples), 0, 0, 0, false_positive, state="undefined",
+                            reason="in no reference of the test set") for metric in metrics]  # fmt: skip
     patients = first_replicate(per_image.reset_index())["patient_id"].to_numpy()
-    return _mean_over_images(target, "dice", values, patients, resamples, n_positive=values.shape[1],
-                             false_positive_images=false_positive)  # fmt: skip
+    return [
+        _mean_over_images(target, metric, per_image[metric].to_numpy().reshape(rows["replicate"].nunique(), -1), patients, resamples,
+                          n_positive=patients.size, false_positive_images=false_positive)
+        for metric in metrics
+    ]  # fmt: skip
 
 
 def _mean_over_images(
     target: str, metric: str, values: np.ndarray, patients: np.ndarray, resamples: PatientResamples, **sizes
 ) -> Measurement:
     """A metric that is a mean over images: ``values`` (R, n), ``patients`` (n,)."""
-    sums = resamples.patient_sums(patients, values.mean(axis=0))
-    images = resamples.patient_sums(patients, np.ones(patients.size))
-    totals = resamples.resampled(np.stack([sums, images], axis=1))
+    sums = resamples.patient_sums(patients, np.vstack([values, np.ones(patients.size)]).T)  # (P, R + 1)
+    totals = resamples.resampled(sums).T
     with np.errstate(invalid="ignore"):
-        samples = np.where(totals[:, 1] > 0, totals[:, 0] / np.maximum(totals[:, 1], 1), np.nan)
+        samples = np.where(totals[-1] > 0, totals[:-1] / np.maximum(totals[-1], 1), np.nan)
     return Measurement(target, metric, values.mean(axis=1), samples, patients.size, len(set(patients)),
-                       patient_sums=sums, **sizes)  # fmt: skip
+                       patient_sums=sums[:, :-1].mean(axis=1), patient_images=sums[:, -1], **sizes)  # fmt: skip
 
 
 def report_generation(rows: pd.DataFrame, resamples: PatientResamples, not_computed: dict[str, str]) -> list[Measurement]:
@@ -173,7 +211,7 @@ def report_generation(rows: pd.DataFrame, resamples: PatientResamples, not_compu
     def ratio_of_sums(metric: str, statistics: np.ndarray, of_sums) -> Measurement:
         """``statistics`` (R, n, ...) per report; ``of_sums`` turns totals over reports into the metric."""
         whole = of_sums(statistics.sum(axis=1))
-        samples = np.mean([of_sums(resamples.resampled(resamples.patient_sums(patients, one))) for one in statistics], axis=0)
+        samples = np.array([of_sums(resamples.resampled(resamples.patient_sums(patients, one))) for one in statistics])
         return Measurement(REPORT, metric, whole, samples, **size)
 
     def per_replicate(columns: list[str]) -> np.ndarray:
@@ -192,8 +230,7 @@ def report_generation(rows: pd.DataFrame, resamples: PatientResamples, not_compu
         found.append(ratio_of_sums("f1_14", counts, macro_f1))
 
     computed = {m.metric for m in found}
-    nothing = np.full(len(resamples.counts), np.nan)
     for metric in sorted({"rg_er", "f1_14", *not_computed} - computed):
         reason = not_computed.get(metric, "its columns are not in the predictions and no reason is given")
-        found.append(Measurement(REPORT, metric, np.array([]), nothing, **size, state="not_computed", reason=reason))
+        found.append(Measurement(REPORT, metric, np.array([]), _nothing(resamples), **size, state="not_computed", reason=reason))
     return found

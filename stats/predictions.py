@@ -39,6 +39,8 @@ FINITE = {
 }
 
 COMMON = ["dataset", "task", "encoder", "replicate", "image_id", "patient_id"]
+#: Subgroups that a file may know of each image; blank where the owner does not say.
+GROUPS = ("sex", "age_band", "view", "site")
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Cohort:
 
     Attributes:
         encoders: in the order given, absent ones included.
-        unit: ``patient``, or ``image`` when the dataset carries no patient ids and each image stands for itself.
+        unit: ``patient``; ``study`` or ``image`` when asked for; ``image`` also where the dataset carries no patient ids.
     """
 
     task: str
@@ -79,8 +81,11 @@ class Cohort:
         return [predictions for predictions in self.encoders if not predictions.absent]
 
 
-def read_cohort(task: str, dataset: str, folders: Sequence[Path | str]) -> Cohort:
+def read_cohort(task: str, dataset: str, folders: Sequence[Path | str], unit: str = "patient") -> Cohort:
     """Read every folder, verify hashes, and refuse what cannot be compared.
+
+    Args:
+        unit: what is resampled: ``patient`` (an image where no patient ids are known), ``study`` or ``image``.
 
     Raises:
         HashMismatch, PredictionsError, SampleMismatch, TruthMismatch, ProtocolMismatch: see `stats.errors`.
@@ -96,10 +101,14 @@ def read_cohort(task: str, dataset: str, folders: Sequence[Path | str]) -> Cohor
         _same_protocol(present[0], other)
         _same_samples(task, present[0], other)
         _same_truth(task, present[0], other)
-    unit = _resampling_unit(present)
-    if unit == "image":
+    if unit == "patient":
+        unit = _resampling_unit(present)
+    if unit == "study" and any((p.rows["study_id"].isna() | (p.rows["study_id"] == "")).any() for p in present):
+        raise PredictionsError(str(present[0].sidecar.folder), "images without a study id", "a study id for every image",
+                               "resample patients (the default) or images: --unit image")  # fmt: skip
+    if unit != "patient":
         for predictions in present:
-            predictions.rows["patient_id"] = predictions.rows["image_id"]
+            predictions.rows["patient_id"] = predictions.rows[f"{unit}_id"]
     return Cohort(task, dataset, encoders, unit, sorted(set(present[0].rows["patient_id"])))
 
 
@@ -116,8 +125,8 @@ def read_predictions(task: str, dataset: str, folder: Path) -> Predictions:
     if missing := [column for column in dict.fromkeys(wanted) if column not in available]:
         raise PredictionsError(str(path), f"no columns {missing}", f"the columns of {task} in docs/formats.md",
                                "run the task again, or give the folder to the task it belongs to")  # fmt: skip
-    optional = [name for name in available if name.startswith("chexbert_") or name == "rg_er"]
-    columns = list(dict.fromkeys(wanted + (optional if task == "report_generation" else [])))
+    optional = [name for name in available if name.startswith("chexbert_") or name in ("rg_er", "hd95", "nsd", "study_id", *GROUPS)]
+    columns = list(dict.fromkeys(wanted + optional))
     rows = pd.read_parquet(path, columns=columns)
     # Plain object strings compare and sort alike whatever string type the file was written with.
     for column in rows.columns:

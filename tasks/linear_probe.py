@@ -224,7 +224,7 @@ def _write(work: Path, dataset: str, encoder: str, index: Index, rows: np.ndarra
     replicate, image, label = np.nonzero(np.broadcast_to(known, (len(scores), *known.shape)))
     predictions.write(work / "predictions.parquet", TASK, {
         "dataset": dataset, "task": TASK, "encoder": encoder, "replicate": replicate,
-        "image_id": index["image_id"][rows][image], "patient_id": index["patient_id"][rows][image],
+        **{name: values[image] for name, values in predictions.identity(index, rows).items()},
         "label": np.array(labels, dtype=object)[label], "target": targets[image, label], "score": scores[replicate, image, label],
     })  # fmt: skip
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy.ndimage import binary_erosion, distance_transform_edt
 from torch import nn
 
 from radbench import artifact, predictions
@@ -30,9 +31,10 @@ from radbench.progress import Progress
 from radbench.protocol import from_overrides, reductions
 from radbench.store import Index
 
-VERSION = 1
+VERSION = 2  # 2: boundary metrics
 TASK = "segmentation"
 EXAMPLES = 4
+NSD_TOLERANCE = 0.005  # of the diagonal: about 2 mm on a chest radiograph of 43 x 35 cm
 COLOURS = np.array([[230, 90, 60], [60, 140, 230], [90, 200, 90], [230, 190, 50], [170, 90, 210], [60, 200, 200]])
 
 
@@ -244,9 +246,10 @@ def _predict(decoder, maps: Maps, index: Index, structures, field: float, protoc
             both = (predicted & (reference > 0)).sum(axis=(1, 2))
             areas, reference_areas = predicted.sum(axis=(1, 2)), reference.sum(axis=(1, 2), dtype=np.int64)
             for number, name in enumerate(structures):
+                hd95, nsd = boundary(predicted[number], reference[number] > 0)
                 total = int(areas[number] + reference_areas[number])
                 rows_out.append({"row": int(row), "structure": name, "intersection": int(both[number]), "pred_area": int(areas[number]),
-                                 "ref_area": int(reference_areas[number]),
+                                 "ref_area": int(reference_areas[number]), "hd95": hd95, "nsd": nsd,
                                  "dice": 2.0 * int(both[number]) / total if total else math.nan})  # fmt: skip
             if len(shown) < EXAMPLES:
                 shown.append(_picture(index.image(int(row)), reference > 0, predicted))
@@ -264,12 +267,41 @@ def _on_grid(logits: torch.Tensor, shape: tuple[int, int], field: float) -> np.n
     return square[:, top : top + shape[0], left : left + shape[1]]
 
 
+def boundary(predicted: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+    """How far two outlines are apart: (95th percentile Hausdorff distance, normalised surface Dice).
+
+    Distances are in shares of the image's diagonal, because few releases give the size of a pixel. HD95 is the larger of
+    the two directed 95th percentiles; NSD is the share of both outlines within NSD_TOLERANCE of the other (Nikolov et al.
+    2021). An outline is the mask without its erosion by the four neighbours; the border of the image counts as outside.
+
+    Args:
+        predicted, reference: bool (H, W).
+
+    Returns:
+        NaN, NaN when both are empty or the reference is; (1, 0) when only the prediction is.
+    """
+    if not reference.any():
+        return math.nan, math.nan
+    if not predicted.any():
+        return 1.0, 0.0
+    rows, cols = np.nonzero(predicted | reference)  # distances outside this window are never asked for
+    window = np.s_[rows.min() : rows.max() + 1, cols.min() : cols.max() + 1]
+    outlines = []
+    for mask in (predicted[window], reference[window]):
+        padded = np.pad(mask, 1)
+        outlines.append((padded & ~binary_erosion(padded))[1:-1, 1:-1])
+    diagonal = math.hypot(*reference.shape)
+    apart = [distance_transform_edt(~other)[outline] / diagonal for outline, other in (outlines, outlines[::-1])]
+    near = sum(int((distance <= NSD_TOLERANCE).sum()) for distance in apart)
+    return max(float(np.percentile(distance, 95)) for distance in apart), near / sum(map(len, apart))
+
+
 def _write(work: Path, dataset: str, encoder: str, index: Index, table: list[dict]) -> None:
     rows = np.array([entry["row"] for entry in table])
-    names = ("structure_set", "structure", "dice", "intersection", "pred_area", "ref_area")
+    names = ("structure_set", "structure", "dice", "intersection", "pred_area", "ref_area", "hd95", "nsd")
     predictions.write(work / "predictions.parquet", TASK, {
         "dataset": dataset, "task": TASK, "encoder": encoder, "replicate": [0] * len(table),
-        "image_id": index["image_id"][rows], "patient_id": index["patient_id"][rows],
+        **predictions.identity(index, rows),
         **{name: [entry[name] for entry in table] for name in names},
     })  # fmt: skip
 

@@ -69,7 +69,7 @@ def generate(dataset: str, encoder_name: str, spec: Mapping, results: Path = Pat
             scored, not_computed = clinical.score(references, hypotheses, clinical_models, device)
         predictions.write(work / "predictions.parquet", TASK, {
             "dataset": dataset, "task": TASK, "encoder": encoder_name, "replicate": [0] * len(rows),
-            "image_id": index["image_id"][rows], "patient_id": index["patient_id"][rows], "study_id": index["study_id"][rows],
+            **predictions.identity(index, rows),
             "reference": references, "hypothesis": hypotheses, **statistics(references, hypotheses, tokenizer), **scored,
         })  # fmt: skip
         return frozen.facts() | {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stats.compare import compare
+from stats.compare import Settings, compare
 from stats.errors import ProtocolMismatch, SpecError
 from stats.tables import main, write_tables
 from stats.typeset import Cell, Panel, latex, markdown
@@ -53,7 +53,7 @@ def build(results, paper: bool = True, reduced=(), resamples: int = 60, encoders
                 folders.append(results.write(task, dataset, name, make(skill, i), reduced=list(reduced)))
             else:
                 folders.append(results.absent(task, dataset, name, WHY))
-        compare(task, dataset, "radjepa", folders, f"results/stats/{task}/{dataset}", resamples=resamples)
+        compare(task, dataset, "radjepa", folders, f"results/stats/{task}/{dataset}", Settings(resamples=resamples))
 
     def section(task, dataset, **more):
         return {
@@ -290,7 +290,7 @@ def test_mixed_versions_refuse_to_share_a_table(results):
     """Two datasets measured under different versions of a task are refused."""
     spec = build(results, paper=False)
     folder = results.write("linear_probe", "later", "radjepa", results.probe_rows(1.0), version="2")
-    compare("linear_probe", "later", "radjepa", [folder], "results/stats/linear_probe/later", resamples=10)
+    compare("linear_probe", "later", "radjepa", [folder], "results/stats/linear_probe/later", Settings(resamples=10))
     spec["table3"].append(spec["table3"][0] | {"dataset": "later", "stats": "results/stats/linear_probe/later"})
     Path("spec.json").write_text(json.dumps(spec))
     with pytest.raises(ProtocolMismatch, match=r"1 \(probe\), 2 \(later\)"):
@@ -350,7 +350,7 @@ def test_one_label_with_two_metrics_joins_both(results):
     spec = build(results)
     folders = [results.write("linear_probe", "rsna", name, results.probe_rows(skill, seed, labels=("Pneumonia",)))
                for name, skill, seed in (("radjepa", 1.5, 1), ("rad_dino", 1.0, 2))]  # fmt: skip
-    compare("linear_probe", "rsna", "radjepa", folders, "results/stats/linear_probe/rsna", resamples=60)
+    compare("linear_probe", "rsna", "radjepa", folders, "results/stats/linear_probe/rsna", Settings(resamples=60))
     spec["table3"].append({"dataset": "rsna", "title": "RSNA", "stats": "results/stats/linear_probe/rsna",
                            "index": "results/index/rsna/meta.json", "paper": "RSNA-Pneumonia",
                            "metrics": ["auprc", "auroc"], "columns": {"Pneumonia": "AP"}})  # fmt: skip

@@ -1,0 +1,107 @@
+"""Does an encoder serve everybody? The metric by sex, age band, view and site, the worst group, and the gap to the best.
+
+Groups are resampled with the patients that everybody shares, so a gap has an interval like any other difference. AUPRC
+moves with the share of positives, which differs between groups: compare groups by AUROC, and encoders within a group by
+AUPRC. Groups of few patients are named without numbers: they would say nothing, and might point at somebody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import measures
+from .bootstrap import PatientResamples, percentile_interval
+from .calibration import equal_mass_bins
+from .measures import LOWER_IS_BETTER, Measurement
+from .predictions import GROUPS, Cohort, Predictions
+
+#: Patients that a group needs before its numbers are shown.
+SMALLEST = 10
+#: Metrics by task that are compared between groups.
+METRICS = {"linear_probe": ("auroc", "auprc"), "segmentation": ("dice",), "report_generation": ("rouge_l", "bleu4")}
+#: The two kinds of row.
+GROUP, GAP = "group", "gap: best minus worst group"
+
+SUBGROUP_COLUMNS = (
+    "task", "dataset", "encoder", "target", "metric", "grouping", "kind", "group", "worst", "value", "low", "high",
+    "resamples_valid", "n_images", "n_patients", "n_positive", "state", "reason",
+)  # fmt: skip
+RELIABILITY_COLUMNS = ("task", "dataset", "encoder", "target", "bin", "n_images", "probability", "observed")
+
+
+def subgroup_rows(cohort: Cohort, draws: PatientResamples) -> Iterator[dict[str, Any]]:
+    """Rows of subgroups.csv: each encoder in each group, and the gap between its best and its worst group."""
+    for predictions in cohort.present:
+        for grouping in GROUPS:
+            if grouping in predictions.rows:
+                yield from _of_grouping(cohort, predictions, grouping, draws)
+
+
+def _of_grouping(cohort: Cohort, predictions: Predictions, grouping: str, draws: PatientResamples) -> Iterator[dict[str, Any]]:
+    names = predictions.rows[grouping].fillna("").astype(str)
+    groups = sorted(set(names) - {""})
+    if len(groups) < 2:
+        return
+    base = {"task": cohort.task, "dataset": cohort.dataset, "encoder": predictions.encoder, "grouping": grouping}
+    found: dict[tuple[str, str], dict[str, Measurement]] = {}
+    for group in groups:
+        rows = predictions.rows[names == group]
+        patients = rows["patient_id"].nunique()
+        if patients < SMALLEST:
+            yield base | {"kind": GROUP, "group": group, "state": "not_computed", "reason": f"fewer than {SMALLEST} patients"}
+            continue
+        for m in _measure(cohort.task, predictions, rows.reset_index(drop=True), draws):
+            found.setdefault((m.target, m.metric), {})[group] = m
+    for (target, metric), by_group in found.items():
+        for group, m in by_group.items():
+            interval = percentile_interval(m.samples)
+            yield base | {
+                "target": target, "metric": metric, "kind": GROUP, "group": group, "value": m.value, "low": interval.low,
+                "high": interval.high, "resamples_valid": interval.valid, "n_images": m.n_images, "n_patients": m.n_patients,
+                "n_positive": m.n_positive, "state": m.state, "reason": m.reason,
+            }  # fmt: skip
+        yield from _gap(base | {"target": target, "metric": metric}, by_group, metric)
+
+
+def _measure(task: str, predictions: Predictions, rows: pd.DataFrame, draws: PatientResamples) -> list[Measurement]:
+    if task == "linear_probe":
+        found = measures.linear_probe(rows, draws)
+    elif task == "segmentation":
+        found = measures.segmentation(rows, draws)
+    else:
+        found = measures.report_generation(rows, draws, {})
+    return [m for m in found if m.metric in METRICS[task] and m.state != "not_computed" and not m.target.startswith("Agg-")]
+
+
+def _gap(base: Mapping[str, Any], by_group: Mapping[str, Measurement], metric: str) -> Iterator[dict[str, Any]]:
+    """The pair is chosen on the data and then kept in every resample: the interval is about these two groups."""
+    defined = {group: m for group, m in by_group.items() if m.state == "ok"}
+    if len(defined) < 2:
+        return
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    ordered = sorted(defined, key=lambda group: sign * defined[group].value)
+    worst, best = ordered[0], ordered[-1]
+    interval = percentile_interval(defined[best].samples - defined[worst].samples)
+    yield {**base, "kind": GAP, "group": best, "worst": worst, "value": defined[best].value - defined[worst].value,
+           "low": interval.low, "high": interval.high, "resamples_valid": interval.valid, "state": "ok"}  # fmt: skip
+
+
+def reliability_rows(cohort: Cohort) -> Iterator[dict[str, Any]]:
+    """Rows of reliability.csv: per bin of equal size, the mean probability (over replicates) and the share that was positive."""
+    if cohort.task != "linear_probe":
+        return
+    for predictions in cohort.present:
+        if not predictions.rows["score"].between(0, 1).all():
+            continue
+        for label, rows in predictions.rows.groupby("label", sort=True):
+            images = rows.groupby("image_id", sort=True).agg(score=("score", "mean"), target=("target", "first"))
+            score, target = images["score"].to_numpy(dtype=np.float64), images["target"].to_numpy() > 0
+            bins = equal_mass_bins(score)
+            for k in range(bins.count):
+                inside = bins.of_image == k
+                yield {"task": cohort.task, "dataset": cohort.dataset, "encoder": predictions.encoder, "target": label, "bin": k,
+                       "n_images": int(inside.sum()), "probability": score[inside].mean(), "observed": target[inside].mean()}  # fmt: skip

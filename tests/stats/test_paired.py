@@ -1,0 +1,84 @@
+"""Classical paired tests against scipy, statsmodels, closed forms and their own null distributions."""
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
+
+from stats.bootstrap import minimum_detectable_difference
+from stats.multiplicity import benjamini_hochberg, holm
+from stats.paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_non_inferior, p_wilcoxon, power
+
+
+def test_wilcoxon_counts_all_sign_patterns():
+    """With six distinct differences the p is the share of the 64 sign patterns whose rank sum is at least the observed one."""
+    differences = np.array([0.5, -0.1, 0.9, 0.3, -0.2, 0.7])
+    ranks = scipy_stats.rankdata(np.abs(differences))
+    observed = ranks[differences > 0].sum()
+    sums = [ranks[[bool(pattern >> k & 1) for k in range(6)]].sum() for pattern in range(64)]
+    assert p_wilcoxon(differences) == pytest.approx(np.mean(np.array(sums) >= observed), abs=1e-12)
+
+
+def test_wilcoxon_of_nothing_is_no_test():
+    """Differences that are all zero give NaN, and missing ones are left out."""
+    assert np.isnan(p_wilcoxon(np.zeros(5)))
+    assert p_wilcoxon(np.array([0.1, 0.2, np.nan, 0.3])) == p_wilcoxon(np.array([0.1, 0.2, 0.3]))
+
+
+def test_corrected_t_is_the_plain_t_without_overlap_and_larger_with():
+    """With n_test / n_train = 0 it is scipy's one-sided paired t test; any overlap makes p larger."""
+    random = np.random.default_rng(0)
+    differences = random.normal(0.02, 0.02, 10)
+    plain = scipy_stats.ttest_1samp(differences, 0, alternative="greater").pvalue
+    assert p_corrected_resampled_t(differences, 0.0) == pytest.approx(plain, rel=1e-12)
+    assert p_corrected_resampled_t(differences, 1 / 9) > plain
+
+
+def test_corrected_t_by_hand():
+    """t = 0.02 / sqrt((1/5 + 1/4) 5e-5) on four degrees of freedom, and constant differences are decided by their sign."""
+    t = 0.02 / np.sqrt((1 / 5 + 1 / 4) * 5e-5)
+    assert p_corrected_resampled_t(np.array([0.02, 0.03, 0.01, 0.02, 0.02]), 0.25) == pytest.approx(scipy_stats.t.sf(t, 4), rel=1e-12)
+    constant = [p_corrected_resampled_t(np.full(3, value), 0.1) for value in (0.1, 0.0, -0.1)]
+    assert constant == pytest.approx([0.0, 0.5, 1.0], abs=1e-12) and np.isnan(p_corrected_resampled_t(np.array([0.1]), 0.1))
+
+
+def test_mcnemar_is_statsmodels():
+    """Twice the one-sided p of the winning side is statsmodels' exact McNemar p."""
+    random = np.random.default_rng(1)
+    one, other = random.random(80) < 0.8, random.random(80) < 0.6
+    table = [[np.sum(one & other), np.sum(one & ~other)], [np.sum(~one & other), np.sum(~one & ~other)]]
+    assert 2 * p_mcnemar(one, other) == pytest.approx(mcnemar(table, exact=True).pvalue, rel=1e-12)
+    assert np.isnan(p_mcnemar(one, one))
+
+
+def test_equivalence_agrees_with_the_t_version():
+    """On many normal differences the bootstrap TOST is statsmodels' paired TOST to Monte Carlo error."""
+    random = np.random.default_rng(2)
+    differences = random.normal(0.003, 0.05, 400)
+    draws = np.array([random.choice(differences, 400).mean() for _ in range(20000)])
+    for margin in (0.007, 0.01):
+        theirs = ttost_paired(differences, np.zeros(400), -margin, margin)[0]
+        assert p_equivalent(draws, margin) == pytest.approx(theirs, abs=0.012)
+        assert p_non_inferior(draws, margin) <= p_equivalent(draws, margin)
+
+
+def test_power_at_the_detectable_difference_is_the_power_asked_for():
+    """The power of the minimum detectable difference is the power it was made for; of no difference, alpha."""
+    for asked in (0.8, 0.9):
+        assert power(minimum_detectable_difference(0.013, power=asked), 0.013) == pytest.approx(asked, abs=1e-12)
+    assert power(0.0, 0.013) == pytest.approx(0.05, abs=1e-12) and np.isnan(power(0.1, 0.0))
+
+
+def test_power_is_the_share_of_studies_that_find_it():
+    """Of 4,000 simulated differences with a known SD, the share with z above 1.645 is the stated power."""
+    found = np.random.default_rng(3).normal(0.02, 0.01, 4000) / 0.01 > scipy_stats.norm.ppf(0.95)
+    assert found.mean() == pytest.approx(power(0.02, 0.01), abs=0.02)
+
+
+@pytest.mark.parametrize(("ours", "method"), [(holm, "holm"), (benjamini_hochberg, "fdr_bh")])
+def test_adjusted_p_are_statsmodels(ours, method):
+    """Holm and Benjamini-Hochberg give statsmodels' adjusted p, ties and ones included."""
+    p = np.array([0.01, 0.04, 0.03, 0.005, 0.04, 1.0, 0.2, 0.01])
+    np.testing.assert_allclose(ours(p), multipletests(p, method=method)[1], rtol=1e-12)
