@@ -2,13 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import false_discovery_control
 
 from stats.bootstrap import (
+    bca_interval,
+    leave_some_out,
     p_one_sided,
     p_two_sided,
     percentile_interval,
+    replicate_weights,
     resample_patients,
+    two_level,
 )
 from stats.multiplicity import benjamini_hochberg, holm
 from stats.permutation import p_sign_flip, patient_signs
@@ -108,3 +113,53 @@ def test_benjamini_hochberg_equals_scipy():
     """Adjusted p equal scipy.stats.false_discovery_control, ties included."""
     p = np.r_[np.random.default_rng(5).random(30) ** 2, 0.01, 0.01]
     assert benjamini_hochberg(p) == pytest.approx(false_discovery_control(p, method="bh"), abs=1e-15)
+
+
+def test_bca_is_scipys():
+    """On scipy's own bootstrap distribution of a skewed statistic, the BCa interval is scipy's, to the rounding of percentiles."""
+    values = np.random.default_rng(3).exponential(size=60)
+    theirs = scipy_bootstrap((values,), np.var, n_resamples=4000, method="BCa", vectorized=True, random_state=1)
+    jackknife = np.array([np.var(np.delete(values, k)) for k in range(60)])
+    ours = bca_interval(theirs.bootstrap_distribution, np.var(values), jackknife)
+    np.testing.assert_allclose(ours, theirs.confidence_interval, rtol=1e-6)
+
+
+def test_leave_some_out_is_the_jackknife():
+    """With as many groups as patients every row lacks one patient; the jackknife SE of a mean is then s / sqrt(n) exactly."""
+    ids = np.array([f"{i:02d}" for i in range(30)], dtype=object)
+    values = np.random.default_rng(0).normal(size=30)
+    without = leave_some_out(resample_patients(ids, 5, seed=0))
+    means = without.resampled(without.patient_sums(ids, values)) / without.counts.sum(axis=1)
+    error = np.sqrt(29 / 30 * ((means - means.mean()) ** 2).sum())
+    assert error == pytest.approx(values.std(ddof=1) / np.sqrt(30), rel=1e-12)
+    grouped = leave_some_out(resample_patients(ids, 5, seed=0), groups=7)
+    assert grouped.counts.shape == (7, 30) and (grouped.counts == 0).sum() == 30
+
+
+def test_bca_of_one_sided_resamples_is_refused():
+    """Resamples that all lie on one side of the value have no BCa interval; constant ones are a point."""
+    assert np.isnan(bca_interval(np.array([1.0, 2.0, 3.0]), 0.0, np.array([0.1, 0.2]))).all()
+    assert bca_interval(np.array([2.0, 2.0]), 2.0, np.array([2.0, 2.0])) == (2.0, 2.0)
+
+
+def test_strata_keep_their_sizes():
+    """In a stratified draw every resample has as many patients of each stratum as the data; strata are drawn independently of order."""
+    ids = [f"{i:02d}" for i in range(40)]
+    strata = {name: "rare" if int(name) < 6 else "common" for name in ids}
+    counts = resample_patients(ids, 200, seed=0, strata=strata).counts
+    assert (counts[:, :6].sum(axis=1) == 6).all() and (counts.sum(axis=1) == 40).all() and counts[:, :6].std() > 0
+
+
+def test_two_levels_add_their_variances():
+    """With independent replicate and patient effects the two-level variance is the sum of both, to Monte Carlo error."""
+    random = np.random.default_rng(0)
+    replicate, patient = 0.02 * random.normal(size=5), 0.01 * random.normal(size=20000)
+    samples = replicate[:, None] + patient[None, :]
+    found = two_level(samples, replicate_weights(5, 20000, seed=0))
+    assert found.var() == pytest.approx(replicate.var() / 5 + patient.var(), rel=0.05)
+
+
+def test_a_replicate_without_value_does_not_spoil_the_others():
+    """A replicate that is not drawn does not matter, even where it is undefined."""
+    samples = np.array([[1.0, 1.0], [np.nan, np.nan]])
+    assert two_level(samples, np.array([[1.0, 0.0], [0.5, 0.5]])).tolist()[0] == 1.0

@@ -6,10 +6,12 @@ import types
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.distance import cdist
 
 from radbench import artifact
 from radbench.store import Index
-from tasks.segmentation import Protocol, UPerNet, _on_grid, _targets, pad_square, segment
+from tasks.segmentation import NSD_TOLERANCE, Protocol, UPerNet, _on_grid, _targets, boundary, pad_square, segment
 
 SMALL = Protocol(channels=16, dropout=0.0)
 MAPS = [torch.randn(3, 24, 8, 8, generator=torch.Generator().manual_seed(k)) for k in range(4)]
@@ -121,3 +123,35 @@ def test_a_data_set_without_masks_is_a_gap(phantom_folder, tmp_path):
     table = pd.read_parquet(tmp_path / "results" / "segmentation" / "d" / "raw_pixels" / "predictions.parquet")
     assert len(table) == 0 and "dice" in table
     assert artifact.read(tmp_path / "results" / "segmentation" / "d" / "raw_pixels").absent
+
+
+def brute_force(predicted: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+    """HD95 and NSD from all pairs of outline pixels."""
+
+    def outline(mask):
+        padded = np.pad(mask, 1)
+        inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        return np.argwhere(mask & ~inner)
+
+    pairs = cdist(outline(predicted), outline(reference)) / np.hypot(*reference.shape)
+    one, other = pairs.min(axis=1), pairs.min(axis=0)
+    near = (one <= NSD_TOLERANCE).sum() + (other <= NSD_TOLERANCE).sum()
+    return max(np.percentile(one, 95), np.percentile(other, 95)), near / (len(one) + len(other))
+
+
+def test_boundary_metrics_are_those_of_all_pairs():
+    """HD95 and NSD of random blobs equal those from the distances of all pairs of outline pixels."""
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        predicted, reference = (gaussian_filter(random.normal(size=(60, 45)), 4) > 0.03 for _ in range(2))
+        assert boundary(predicted, reference) == pytest.approx(brute_force(predicted, reference), abs=1e-12)
+
+
+def test_boundary_of_a_shifted_square_and_of_nothing():
+    """A square moved by three pixels is three pixels off; equal masks 0 and 1; an invented or missed structure 1 and 0; no reference NaN."""
+    square = np.zeros((40, 30), dtype=bool)
+    square[10:20, 5:15] = True
+    empty = np.zeros_like(square)
+    assert boundary(np.roll(square, 3, axis=1), square)[0] == pytest.approx(3 / 50)  # the diagonal of 40 x 30 is 50
+    assert boundary(square, square) == (0.0, 1.0) and boundary(empty, square) == (1.0, 0.0)
+    assert np.isnan(boundary(square, empty)).all() and np.isnan(boundary(empty, empty)).all()

@@ -1,0 +1,75 @@
+"""Groups: measured on their own images, gaps paired on the shared patients, small groups without numbers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from stats.compare import Settings, compare
+from stats.subgroups import GAP, GROUP
+
+OUT = "results/stats/linear_probe/toy"
+
+
+def run(results, **columns):
+    rows = results.probe_rows(1.5, labels=("x",), replicates=2)
+    place = rows["image_id"].str[-3:].astype(int)
+    for name, make in columns.items():
+        rows[name] = make(place)
+    compare("linear_probe", "toy", "one", [results.write("linear_probe", "toy", "one", rows)], OUT, Settings(resamples=80))
+    return rows, pd.read_csv(f"{OUT}/subgroups.csv")
+
+
+def test_a_group_is_measured_on_its_own_images(results):
+    """The AUROC of a group is scikit-learn's on the images of that group, mean over the folds; the gap is best minus worst."""
+    rows, found = run(results, sex=lambda place: np.where(place < 60, "F", "M"))
+    auroc = found[(found.metric == "auroc") & (found.kind == GROUP)].set_index("group")["value"]
+    for group, own in rows.groupby("sex"):
+        wanted = np.mean([roc_auc_score(one.target, one.score) for _, one in own.groupby("replicate")])
+        assert auroc[group] == pytest.approx(wanted, abs=1e-9)
+    gap = found[(found.metric == "auroc") & (found.kind == GAP)].iloc[0]
+    assert gap["value"] == pytest.approx(auroc.max() - auroc.min(), abs=1e-9) and gap.low < gap["value"] < gap.high
+    assert auroc[gap.worst] == auroc.min() and auroc[gap.group] == auroc.max()
+
+
+def test_small_groups_have_no_numbers(results):
+    """A group of fewer than ten patients is named and has neither value nor interval."""
+    _, found = run(results, site=lambda place: np.where(place < 4, "tiny", np.where(place < 60, "A", "B")))
+    tiny = found[found.group == "tiny"]
+    assert len(tiny) == 1 and tiny["value"].isna().all() and "fewer than 10 patients" in tiny.reason.iloc[0]
+
+
+def test_unknown_and_single_groups_are_left_out(results):
+    """Images without a group count in none, and a grouping with one group is no grouping."""
+    _, found = run(results, sex=lambda place: np.where(place < 30, "", np.where(place < 75, "F", "M")), view=lambda place: "PA")
+    assert set(found.grouping) == {"sex"}
+    assert found[(found.metric == "auroc") & (found.kind == GROUP)].n_images.sum() == 90
+
+
+def test_studies_are_a_unit_and_must_be_known(results):
+    """With --unit study the studies are drawn; a file without study ids is refused by name."""
+    from stats.errors import PredictionsError
+
+    rows = results.probe_rows(1.0, labels=("x",)).assign(study_id=lambda r: "s" + r.image_id.str[-3:-1])
+    folder = results.write("linear_probe", "toy", "one", rows)
+    compare("linear_probe", "toy", "one", [folder], OUT, Settings(resamples=20, unit="study"))
+    estimates = pd.read_csv(f"{OUT}/estimates.csv")
+    assert set(estimates.unit) == {"study"} and set(estimates.n_patients) == {12}
+    folder = results.write("linear_probe", "toy", "one", rows.assign(study_id=""))
+    with pytest.raises(PredictionsError, match="without a study id.*--unit image"):
+        compare("linear_probe", "toy", "one", [folder], OUT, Settings(resamples=20, unit="study"))
+
+
+def test_a_stratified_draw_keeps_the_positives(results):
+    """Stratified by sets of findings no resample lacks a positive, and the interval of AUPRC is not wider than the free one."""
+    rows = results.probe_rows(1.0, labels=("x",))
+    rare = [f"image{k:03d}" for k in range(0, 24, 2)]
+    rows["target"] = rows.image_id.isin(rare).astype(np.float32)
+    folder = results.write("linear_probe", "toy", "one", rows)
+    width = {}
+    for stratified in (False, True):
+        compare("linear_probe", "toy", "one", [folder], OUT, Settings(resamples=400, stratified=stratified))
+        row = pd.read_csv(f"{OUT}/estimates.csv").set_index("metric").loc["auprc"]
+        width[stratified] = row.high - row.low
+        assert row.resamples_valid == 400
+    assert width[True] < width[False]
