@@ -31,18 +31,22 @@ class PatientResamples:
     patients: np.ndarray
     counts: np.ndarray
 
+    def first(self, resamples: int) -> PatientResamples:
+        """The first so many resamples."""
+        return self if len(self.counts) <= resamples else PatientResamples(self.patients, self.counts[:resamples])
+
     def positions(self, patient_ids: np.ndarray) -> np.ndarray:
         """(n,) column of ``counts`` that belongs to each image's patient."""
         return np.searchsorted(self.patients, patient_ids)
 
     @functools.cached_property
     def _by_patient(self) -> np.ndarray:
-        return np.ascontiguousarray(self.counts.T)
+        return np.ascontiguousarray(self.counts.T, dtype=np.uint16)
 
     def of_images(self, patient_ids: np.ndarray) -> np.ndarray:
-        """(B, n) int32: an image occurs as often as its patient.
+        """(B, n) uint16: an image occurs as often as its patient.
 
-        Laid out image by image in memory, because ranking sorts images: sorting then moves contiguous rows.
+        Laid out image by image in memory, because ranking adds up rows of images.
         """
         return self._by_patient[self.positions(patient_ids)].T
 
@@ -157,13 +161,24 @@ def percentile_interval(samples: np.ndarray, level: float = 0.95) -> Interval:
     >>> round(interval.low, 9), interval.median, interval.high, interval.valid
     (2.0, 40.0, 78.0, 81)
     """
-    valid = samples[np.isfinite(samples)]
-    if valid.size == 0:
-        return Interval(np.nan, np.nan, np.nan, np.nan, 0)
+    return percentile_intervals(samples[None], level)[0]
+
+
+def percentile_intervals(samples: np.ndarray, level: float = 0.95) -> list[Interval]:
+    """:func:`percentile_interval` of each row of ``samples`` (N, B)."""
     tail = 100 * (1 - level) / 2
-    low, median, high = np.percentile(valid, [tail, 50, 100 - tail])
-    sd = float(valid.std(ddof=1)) if valid.size > 1 else np.nan
-    return Interval(float(median), float(low), float(high), sd, int(valid.size))
+    finite = np.isfinite(samples)
+    counts = finite.sum(axis=1)
+    out = [Interval(np.nan, np.nan, np.nan, np.nan, 0)] * len(samples)
+    # rows with the same number of valid resamples are cut at the same places, together
+    for count in np.unique(counts[counts > 0]):
+        rows = np.flatnonzero(counts == count)
+        valid = samples[rows][finite[rows]].reshape(rows.size, count)
+        low, median, high = np.percentile(valid, [tail, 50, 100 - tail], axis=1)
+        sd = valid.std(axis=1, ddof=1) if count > 1 else np.full(rows.size, np.nan)
+        for place, row in enumerate(rows):
+            out[row] = Interval(float(median[place]), float(low[place]), float(high[place]), float(sd[place]), int(count))
+    return out
 
 
 def bca_interval(samples: np.ndarray, value: float, jackknife: np.ndarray, level: float = 0.95) -> tuple[float, float]:

@@ -14,7 +14,7 @@ import dataclasses
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from .bootstrap import (
     p_one_sided,
     p_two_sided,
     percentile_interval,
+    percentile_intervals,
     replicate_weights,
     resample_patients,
     two_level,
@@ -43,7 +44,7 @@ from .permutation import p_sign_flip, patient_signs
 from .predictions import SAMPLE_KEY, Cohort, Predictions, first_replicate, read_cohort
 from .provenance import Sidecar, csv_bytes, write_artifact
 from .ranks import rank_intervals
-from .subgroups import RELIABILITY_COLUMNS, SUBGROUP_COLUMNS, reliability_rows, subgroup_rows
+from .subgroups import RELIABILITY_COLUMNS, SUBGROUP_COLUMNS, SUBGROUP_RESAMPLES, reliability_rows, subgroup_rows
 
 ESTIMATE_COLUMNS = (
     "task", "dataset", "encoder", "target", "metric", "value", "sd", "replicates", "median", "low", "high", "bca_low",
@@ -58,6 +59,8 @@ COMPARISON_COLUMNS = (
     "p_non_inferior", "p_equivalent", "margin", "sd_delta", "correlation", "mde", "power_margin", "resamples_valid",
 )  # fmt: skip
 
+#: Pairs of encoders whose resamples are held at once: 66 pairs x 10,000 resamples are 5 MB.
+PAIRS = 128
 RANK_COLUMNS = ("task", "dataset", "target", "metric", "encoder", "rank", "low", "high", "p_best", "encoders")
 
 
@@ -130,7 +133,7 @@ def compare(
         {"estimates.csv": csv_bytes(ESTIMATE_COLUMNS, estimates),
          "comparisons.csv": csv_bytes(COMPARISON_COLUMNS, comparisons),
          "ranks.csv": csv_bytes(RANK_COLUMNS, rank_rows(cohort, measured)),
-         "subgroups.csv": csv_bytes(SUBGROUP_COLUMNS, subgroup_rows(cohort, draws)),
+         "subgroups.csv": csv_bytes(SUBGROUP_COLUMNS, subgroup_rows(cohort, draws.first(SUBGROUP_RESAMPLES))),
          "reliability.csv": csv_bytes(RELIABILITY_COLUMNS, reliability_rows(cohort))},
         key_parts={"task": task, "dataset": dataset, "reference": reference, **dataclasses.asdict(settings), **written},
         parents=[predictions.sidecar for predictions in encoders],
@@ -238,29 +241,28 @@ def _recalibration(predictions: Predictions) -> dict[str, tuple[float, float]]:
 def comparison_rows(cohort: Cohort, measured: Sequence[Measured], draws: PatientResamples, settings: Settings) -> Iterator[dict[str, Any]]:
     """Rows of comparisons.csv: each present encoder against each other, on every cell that both have."""
     signs = patient_signs(draws.patients, len(draws.counts), settings.seed).astype(np.float64)
-    # The flipped difference is linear in the encoder, so one product per encoder and cell serves all pairs.
-    flipped = {
-        (one.predictions.encoder, cell): signs @ (m.patient_sums / m.n_images)
-        for one in measured
-        for cell, m in one.measurements.items()
-        if m.patient_sums is not None
-    }
     on_images = _image_tests(cohort) if cohort.task == "linear_probe" else {}
-    for one in measured:
-        for other in measured:
-            if one is other:
-                continue
-            names = one.predictions.encoder, other.predictions.encoder
-            for cell, m in one.measurements.items():
-                against = other.measurements.get(cell)
-                if m.state != "ok" or against is None or against.state != "ok":
-                    continue
-                flips = [flipped.get((name, cell)) for name in names]
-                yield {
-                    "task": cohort.task, "dataset": cohort.dataset, "encoder": names[0], "other": names[1], "target": cell[0],
-                    "metric": cell[1], **difference(m, against, settings, *flips, _test_to_train(one.predictions)),
-                    **on_images.get((*names, *cell), {}),
-                }  # fmt: skip
+    ratios = {one.predictions.encoder: _test_to_train(one.predictions) for one in measured}
+    found: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    cells = dict.fromkeys(cell for one in measured for cell in one.measurements)
+    structure_sets = _structure_sets(cohort)
+    for cell in cells:
+        if structure_sets and cell[0] not in structure_sets:
+            continue  # single structures have estimates; what is tested are the columns of Table 4
+        defined = {one.predictions.encoder: one.measurements[cell] for one in measured
+                   if cell in one.measurements and one.measurements[cell].state == "ok"}  # fmt: skip
+        for pair, row in differences(defined, settings, signs, ratios).items():
+            found[*pair, *cell] = row | on_images.get((*pair, *cell), {})
+    names = [one.predictions.encoder for one in measured]
+    for one, other in ((one, other) for one in names for other in names):
+        for cell in cells:
+            if (row := found.get((one, other, *cell))) is not None:
+                yield {"task": cohort.task, "dataset": cohort.dataset, "encoder": one, "other": other, "target": cell[0],
+                       "metric": cell[1], **row}  # fmt: skip
+
+
+def _structure_sets(cohort: Cohort) -> set[str]:
+    return set(cohort.present[0].rows["structure_set"]) if cohort.task == "segmentation" and cohort.present else set()
 
 
 def _test_to_train(predictions: Predictions) -> float | None:
@@ -291,47 +293,83 @@ def _image_tests(cohort: Cohort) -> dict[tuple[str, str, str, str], dict[str, fl
     return found
 
 
-def difference(
-    one: Measurement, other: Measurement, settings: Settings, flipped_one: np.ndarray | None = None,
-    flipped_other: np.ndarray | None = None, test_to_train: float | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Paired difference ``one - other`` on the same resamples, with interval, tests and detectable difference.
+def differences(
+    measurements: Mapping[str, Measurement], settings: Settings, signs: np.ndarray | None = None,
+    test_to_train: Mapping[str, float | None] | None = None,
+) -> dict[tuple[str, str], dict[str, Any]]:  # fmt: skip
+    """Every ordered pair of encoders in one cell: paired difference ``one - other`` with interval, tests and power.
 
-    Every one-sided p is that ``one`` is not better; where less is better, better means a difference below zero.
+    Every one-sided p is that ``one`` is not better; where less is better, better means a difference below zero. Each pair
+    is worked out once and read from both sides: the resamples of ``other - one`` are the negative ones.
     """
-    sign = -1.0 if one.metric in LOWER_IS_BETTER else 1.0
-    delta = one.samples - other.samples
-    interval = percentile_interval(delta)
-    observed = one.value - other.value
-    found: dict[str, Any] = {
-        "delta": observed, "low": interval.low, "high": interval.high,
-        "p_one_sided": p_one_sided(sign * delta), "p_two_sided": p_two_sided(delta),
-        "p_non_inferior": p_non_inferior(sign * delta, settings.margin), "p_equivalent": p_equivalent(delta, settings.margin),
-        "margin": settings.margin, "sd_delta": interval.sd, "correlation": _correlation(one.samples, other.samples),
-        "mde": minimum_detectable_difference(interval.sd), "power_margin": power(settings.margin, interval.sd),
-        "resamples_valid": interval.valid,
-    }  # fmt: skip
-    replicates = one.replicates.size
-    if replicates > 1 and other.replicates.size == replicates:
-        two = sign * _two_level(Measurement("", "", one.replicates - other.replicates, one.replicate_samples - other.replicate_samples,
-                                            0, 0), settings)  # fmt: skip
-        spread = percentile_interval(sign * two)
-        found |= {"two_level_low": spread.low, "two_level_high": spread.high, "p_two_level": p_one_sided(two)}
-        if test_to_train is not None:
-            found["p_corrected_t"] = p_corrected_resampled_t(sign * (one.replicates - other.replicates), test_to_train)
-    if flipped_one is not None and flipped_other is not None:
-        found["p_sign_flip"] = p_sign_flip(sign * observed, sign * (flipped_one - flipped_other))
-        seen = one.patient_images > 0
-        found["p_wilcoxon"] = p_wilcoxon(sign * (one.patient_sums - other.patient_sums)[seen] / one.patient_images[seen])
+    names = list(measurements)
+    pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
+    if not pairs:
+        return {}
+    first, second = (np.array([pair[k] for pair in pairs]) for k in (0, 1))
+    ms = [measurements[name] for name in names]
+    values, samples = np.array([m.value for m in ms]), np.array([m.samples for m in ms])
+    lower = ms[0].metric in LOWER_IS_BETTER
+    observed = values[first] - values[second]
+    # the flipped difference and the two-level mean are linear in the encoder, so one product per encoder serves all its pairs
+    flipped = _flipped(ms, signs)
+    two = [_two_level(m, settings) if m.replicates.size > 1 else None for m in ms]
+    error = _correlations(samples)
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for start in range(0, len(pairs), PAIRS):
+        block = slice(start, start + PAIRS)
+        deltas = samples[first[block]] - samples[second[block]]
+        intervals = percentile_intervals(deltas)
+        for place, (i, j) in enumerate(pairs[block]):
+            delta, interval, number = deltas[place], intervals[place], start + place
+            row = {"delta": observed[number], "low": interval.low, "high": interval.high, "p_two_sided": p_two_sided(delta),
+                   "p_equivalent": p_equivalent(delta, settings.margin), "margin": settings.margin, "sd_delta": interval.sd,
+                   "correlation": error[i, j], "mde": minimum_detectable_difference(interval.sd),
+                   "power_margin": power(settings.margin, interval.sd), "resamples_valid": interval.valid}  # fmt: skip
+            both = two[i] is not None and two[j] is not None and ms[i].replicates.size == ms[j].replicates.size
+            if both:
+                spread = percentile_interval(two[i] - two[j])
+                row |= {"two_level_low": spread.low, "two_level_high": spread.high}
+            for one, other, sign in ((i, j, 1.0), (j, i, -1.0)):
+                better = -sign if lower else sign
+                own = dict(row) if sign > 0 else row | _mirrored(row)
+                own |= {"p_one_sided": p_one_sided(better * delta), "p_non_inferior": p_non_inferior(better * delta, settings.margin)}
+                if both:
+                    own["p_two_level"] = p_one_sided(better * (two[i] - two[j]))
+                    ratio = (test_to_train or {}).get(names[one])
+                    if ratio is not None:
+                        by_replicate = ms[i].replicates - ms[j].replicates
+                        own["p_corrected_t"] = p_corrected_resampled_t(better * by_replicate, ratio)
+                if flipped is not None:
+                    own["p_sign_flip"] = p_sign_flip(better * observed[number], better * (flipped[i] - flipped[j]))
+                    seen = ms[i].patient_images > 0
+                    own["p_wilcoxon"] = p_wilcoxon(better * (ms[i].patient_sums - ms[j].patient_sums)[seen] / ms[i].patient_images[seen])
+                found[names[one], names[other]] = own
     return found
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Of two encoders' resamples: how much of what makes a draw easy or hard they share."""
-    both = np.isfinite(one) & np.isfinite(other)
-    if both.sum() < 3 or np.ptp(one[both]) == 0 or np.ptp(other[both]) == 0:
-        return np.nan
-    return float(np.corrcoef(one[both], other[both])[0, 1])
+def _mirrored(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The same pair seen from the other side."""
+    turned = {"delta": -row["delta"], "low": -row["high"], "high": -row["low"]}
+    if "two_level_low" in row:
+        turned |= {"two_level_low": -row["two_level_high"], "two_level_high": -row["two_level_low"]}
+    return turned
+
+
+def _flipped(ms: Sequence[Measurement], signs: np.ndarray | None) -> np.ndarray | None:
+    """(K, flips) means with patients' signs flipped, of a metric that is a mean over images; None for any other."""
+    if signs is None or any(m.patient_sums is None for m in ms):
+        return None
+    return np.array([m.patient_sums / m.n_images for m in ms]) @ signs.T
+
+
+def _correlations(samples: np.ndarray) -> np.ndarray:
+    """(K, K) between encoders' resamples: how much of what makes a draw easy or hard they share."""
+    valid = samples[:, np.isfinite(samples).all(axis=0)]
+    if valid.shape[1] < 3:
+        return np.full((len(samples), len(samples)), np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.corrcoef(valid)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -67,8 +67,10 @@ class Measurement:
         return float(self.replicates.std(ddof=1)) if self.replicates.size > 1 else np.nan
 
 
-def linear_probe(rows: pd.DataFrame, resamples: PatientResamples, aggregates: Sequence[Sequence[str]] = ()) -> list[Measurement]:
-    """AUPRC and AUROC per label, and their unweighted mean over labels as target ``Agg-<k>``.
+def linear_probe(
+    rows: pd.DataFrame, resamples: PatientResamples, aggregates: Sequence[Sequence[str]] = (), calibration: bool = True
+) -> list[Measurement]:  # fmt: skip
+    """AUPRC and AUROC per label, and their unweighted mean over labels as target ``Agg-<k>``; of probabilities also Brier and ECE.
 
     A label without both classes in the test set is ``undefined`` and stays out of the mean (its name says how many
     labels are in). A resample without positives has no AUPRC; the mean over labels needs all of its labels.
@@ -97,7 +99,8 @@ def linear_probe(rows: pd.DataFrame, resamples: PatientResamples, aggregates: Se
         samples = np.array([average_precision_and_auroc(target, one, counts) for one in score])  # (R, 2, B)
         for i, metric in enumerate(("auprc", "auroc")):
             found.append(Measurement(str(label), metric, whole[:, i], samples[:, i], **size))
-        found += _calibration(str(label), target, score, patients, resamples, size)
+        if calibration:
+            found += _calibration(str(label), target, score, patients, resamples, size)
     for labels in ({m.target for m in found}, *map(set, aggregates)):
         found += _mean_over_labels(found, labels)
     return list({(m.target, m.metric): m for m in found}.values())
@@ -110,16 +113,28 @@ def _calibration(
     if score.min() < 0 or score.max() > 1:
         return []
     terms = np.array([brier_terms(target, one) for one in score])
-    found = [_mean_over_images(label, "brier", terms, patients, resamples, n_positive=size["n_positive"])]
-    whole, samples = [], []
-    for one in score:
-        bins = equal_mass_bins(one)
-        per_bin = np.zeros((target.size, 3, bins.count))
-        per_bin[np.arange(target.size), :, bins.of_image] = np.stack([np.ones(target.size), one, target], axis=1)
-        whole.append(calibration_error(*per_bin.sum(axis=0)))
-        totals = resamples.resampled(resamples.patient_sums(patients, per_bin))  # (B, 3, bins)
-        samples.append(calibration_error(totals[:, 0], totals[:, 1], totals[:, 2]))
-    return [*found, Measurement(label, "ece", np.array(whole), np.array(samples), **size)]
+    bins = [equal_mass_bins(one) for one in score]
+    columns = [np.ones((target.size, 1)), terms.T]
+    for one, cut in zip(score, bins, strict=True):
+        per_bin = np.zeros((target.size, 3, cut.count))
+        per_bin[np.arange(target.size), :, cut.of_image] = np.stack([np.ones(target.size), one, target], axis=1)
+        columns.append(per_bin.reshape(target.size, -1))
+    sums = resamples.patient_sums(patients, np.concatenate(columns, axis=1))
+    whole, totals = sums.sum(axis=0), resamples.resampled(sums)  # one product for all
+    replicates = len(score)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        brier = (totals[:, 1 : 1 + replicates] / totals[:, :1]).T
+    errors, samples, start = [], [], 1 + replicates
+    for cut in bins:
+        stop = start + 3 * cut.count
+        errors.append(calibration_error(*whole[start:stop].reshape(3, -1)))
+        samples.append(calibration_error(*np.moveaxis(totals[:, start:stop].reshape(len(totals), 3, -1), 1, 0)))
+        start = stop
+    return [
+        Measurement(label, "brier", terms.mean(axis=1), brier, **size, patient_sums=sums[:, 1 : 1 + replicates].mean(axis=1),
+                    patient_images=sums[:, 0]),
+        Measurement(label, "ece", np.array(errors), np.array(samples), **size),
+    ]  # fmt: skip
 
 
 def _nothing(resamples: PatientResamples) -> np.ndarray:

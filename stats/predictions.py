@@ -134,7 +134,7 @@ def read_predictions(task: str, dataset: str, folder: Path) -> Predictions:
             rows[column] = rows[column].astype(object)
 
     for column, expected in (("task", task), ("dataset", dataset), ("encoder", encoder)):
-        found = sorted(set(map(str, rows[column])))
+        found = sorted(map(str, pd.unique(rows[column])))
         if found != [expected]:
             raise PredictionsError(str(path), f"{column} {found}", f"[{expected!r}]",
                                    "give the folder of this task, dataset and encoder")  # fmt: skip

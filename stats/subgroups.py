@@ -21,6 +21,8 @@ from .predictions import GROUPS, Cohort, Predictions
 
 #: Patients that a group needs before its numbers are shown.
 SMALLEST = 10
+#: Resamples are used up to this many: groups are shown, not tested.
+SUBGROUP_RESAMPLES = 1000
 #: Metrics by task that are compared between groups.
 METRICS = {"linear_probe": ("auroc", "auprc"), "segmentation": ("dice",), "report_generation": ("rouge_l", "bleu4")}
 #: The two kinds of row.
@@ -42,14 +44,15 @@ def subgroup_rows(cohort: Cohort, draws: PatientResamples) -> Iterator[dict[str,
 
 
 def _of_grouping(cohort: Cohort, predictions: Predictions, grouping: str, draws: PatientResamples) -> Iterator[dict[str, Any]]:
-    names = predictions.rows[grouping].fillna("").astype(str)
-    groups = sorted(set(names) - {""})
+    codes, names = pd.factorize(predictions.rows[grouping].to_numpy(), sort=False)
+    code_of = {str(name): code for code, name in enumerate(names) if not pd.isna(name) and str(name)}
+    groups = sorted(code_of)
     if len(groups) < 2:
         return
     base = {"task": cohort.task, "dataset": cohort.dataset, "encoder": predictions.encoder, "grouping": grouping}
     found: dict[tuple[str, str], dict[str, Measurement]] = {}
     for group in groups:
-        rows = predictions.rows[names == group]
+        rows = predictions.rows[codes == code_of[group]]
         patients = rows["patient_id"].nunique()
         if patients < SMALLEST:
             yield base | {"kind": GROUP, "group": group, "state": "not_computed", "reason": f"fewer than {SMALLEST} patients"}
@@ -69,7 +72,7 @@ def _of_grouping(cohort: Cohort, predictions: Predictions, grouping: str, draws:
 
 def _measure(task: str, predictions: Predictions, rows: pd.DataFrame, draws: PatientResamples) -> list[Measurement]:
     if task == "linear_probe":
-        found = measures.linear_probe(rows, draws)
+        found = measures.linear_probe(rows, draws, calibration=False)
     elif task == "segmentation":
         found = measures.segmentation(rows, draws)
     else:
