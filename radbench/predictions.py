@@ -32,7 +32,8 @@ COLUMNS = {
                           **{f"bleu_{kind}_{n}": pa.int64() for kind in ("match", "guess") for n in (1, 2, 3, 4)},
                           "hyp_len": pa.int64(), "ref_len": pa.int64()},
 }  # fmt: skip
-OPTIONAL = {"report_generation": {"rg_er": pa.float64(), **{f"chexbert_{side}_{head}": pa.int8()
+OPTIONAL = {"linear_probe": {"train_images": pa.int64()},
+            "report_generation": {"rg_er": pa.float64(), **{f"chexbert_{side}_{head}": pa.int8()
                                                             for side in ("ref", "hyp") for head in range(14)}}}  # fmt: skip
 
 

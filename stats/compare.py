@@ -3,8 +3,8 @@
     python -m stats.compare --task linear_probe --dataset phantom --reference radjepa --resamples 500 --seed 0 \\
         --out results/stats/linear_probe/phantom results/linear_probe/phantom/radjepa results/linear_probe/phantom/...
 
-Writes ``estimates.csv``, ``comparisons.csv``, ``ranks.csv``, ``subgroups.csv``, ``reliability.csv`` and ``meta.json``
-into ``--out``. The CSVs depend only on the predictions, the number of resamples and the seed: a second run writes the same bytes.
+Writes ``estimates.csv``, ``comparisons.csv``, ``ranks.csv``, ``subgroups.csv``, ``learning_curves.csv``, ``reliability.csv``
+and ``meta.json`` into ``--out``. The CSVs depend only on the predictions, the number of resamples and the seed: a second run writes the same bytes.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from .bootstrap import (
 from .calibration import recalibration_line
 from .delong import delong_of_replicates
 from .errors import ReferenceMissing, StatsError
+from .learning_curves import CURVE_COLUMNS, learning_curve_rows
 from .measures import LOWER_IS_BETTER, Measurement
 from .paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_non_inferior, p_wilcoxon, power
 from .permutation import p_sign_flip, patient_signs
@@ -134,6 +135,7 @@ def compare(
          "comparisons.csv": csv_bytes(COMPARISON_COLUMNS, comparisons),
          "ranks.csv": csv_bytes(RANK_COLUMNS, rank_rows(cohort, measured)),
          "subgroups.csv": csv_bytes(SUBGROUP_COLUMNS, subgroup_rows(cohort, draws.first(SUBGROUP_RESAMPLES))),
+         "learning_curves.csv": csv_bytes(CURVE_COLUMNS, learning_curve_rows(cohort, draws.first(SUBGROUP_RESAMPLES))),
          "reliability.csv": csv_bytes(RELIABILITY_COLUMNS, reliability_rows(cohort))},
         key_parts={"task": task, "dataset": dataset, "reference": reference, **dataclasses.asdict(settings), **written},
         parents=[predictions.sidecar for predictions in encoders],

@@ -118,16 +118,26 @@ def read_predictions(task: str, dataset: str, folder: Path) -> Predictions:
     encoder = folder.name
     if sidecar.state == "absent":
         return Predictions(encoder, sidecar, None)
-    path = sidecar.verified("predictions.parquet")
+    rows = read_rows(sidecar.verified("predictions.parquet"), task, dataset, encoder)
+    predictions = Predictions(encoder, sidecar, rows)
+    _same_samples_in_every_replicate(task, predictions)
+    return predictions
 
-    wanted = COMMON + SAMPLE_KEY[task] + TRUTH[task] + PREDICTED[task]
+
+def read_rows(path: Path, task: str, dataset: str, encoder: str, more: Sequence[str] = ()) -> pd.DataFrame:
+    """The rows of one file, sorted by sample within replicate (and within each value of the columns ``more``).
+
+    Raises:
+        PredictionsError: columns are missing, of another task, dataset or encoder, or not finite.
+        SampleMismatch: a sample occurs twice.
+    """
+    wanted = COMMON + SAMPLE_KEY[task] + TRUTH[task] + PREDICTED[task] + list(more)
     available = pyarrow.parquet.read_schema(path).names
     if missing := [column for column in dict.fromkeys(wanted) if column not in available]:
         raise PredictionsError(str(path), f"no columns {missing}", f"the columns of {task} in docs/formats.md",
                                "run the task again, or give the folder to the task it belongs to")  # fmt: skip
     optional = [name for name in available if name.startswith("chexbert_") or name in ("rg_er", "hd95", "nsd", "study_id", *GROUPS)]
-    columns = list(dict.fromkeys(wanted + optional))
-    rows = pd.read_parquet(path, columns=columns)
+    rows = pd.read_parquet(path, columns=list(dict.fromkeys(wanted + optional)))
     # Plain object strings compare and sort alike whatever string type the file was written with.
     for column in rows.columns:
         if not pd.api.types.is_numeric_dtype(rows[column].dtype):
@@ -135,7 +145,7 @@ def read_predictions(task: str, dataset: str, folder: Path) -> Predictions:
 
     for column, expected in (("task", task), ("dataset", dataset), ("encoder", encoder)):
         found = sorted(map(str, pd.unique(rows[column])))
-        if found != [expected]:
+        if found != [expected] and not (more and not found):
             raise PredictionsError(str(path), f"{column} {found}", f"[{expected!r}]",
                                    "give the folder of this task, dataset and encoder")  # fmt: skip
     matters = rows["ref_area"] > 0 if task == "segmentation" else np.ones(len(rows), dtype=bool)
@@ -144,15 +154,12 @@ def read_predictions(task: str, dataset: str, folder: Path) -> Predictions:
         if bad.any():
             raise PredictionsError(str(path), f"{int(bad.sum())} values of {column} that are not finite",
                                    "finite numbers", "look at the task's log for a training that diverged")  # fmt: skip
-    key = ["replicate", *SAMPLE_KEY[task]]
+    key = [*more, "replicate", *SAMPLE_KEY[task]]
     if (repeated := rows.duplicated(key)).any():
         first = rows.loc[repeated, key].iloc[0].tolist()
         got = f"{int(repeated.sum())} repeated rows of {key}, first {first}"
         raise SampleMismatch(str(path), got, "one row each", "run the task again")
-    rows = rows.sort_values(key, kind="stable", ignore_index=True)
-    predictions = Predictions(encoder, sidecar, rows)
-    _same_samples_in_every_replicate(task, predictions)
-    return predictions
+    return rows.sort_values(key, kind="stable", ignore_index=True)
 
 
 def first_replicate(rows: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 
@@ -30,8 +32,9 @@ from radbench.progress import Progress
 from radbench.protocol import from_overrides, reductions
 from radbench.store import Index
 
-VERSION = 1
+VERSION = 2  # 2: learning curve
 TASK = "linear_probe"
+CLASSES = (("positive", 1), ("negative", 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Protocol:
     epochs: int = 100
     batch: int = 96
     seed: int = 0
+    shares: tuple[float, ...] = (0.1, 0.3)  # of the learned patients, for the learning curve beside the full probe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,18 +92,29 @@ def probe(dataset: str, encoder: str, spec: Mapping, results: Path = Path("resul
         learned = torch.from_numpy(np.concatenate([index.rows("train", sites), index.rows("val", sites)]))
         tested = torch.from_numpy(index.rows("test", sites))
         folds = torch.from_numpy(index["fold"].astype(np.int64))
+
+        def scores_of(rows: torch.Tensor, name: str) -> tuple[np.ndarray, Probes]:
+            probes = train(values[rows].to(device), targets[rows].to(device), folds[rows].to(device), protocol, name)
+            return probes.scores(values[tested].to(device)).cpu().numpy(), probes
+
         with acquire() as device:
-            probes = train(values[learned].to(device), targets[learned].to(device), folds[learned].to(device), protocol,
-                           f"probe {dataset} {encoder}")  # fmt: skip
-            scores = probes.scores(values[tested].to(device)).cpu().numpy()
-        _write(work, dataset, encoder, index, tested.numpy(), labels, targets[tested].numpy(), scores)
+            scores, probes = scores_of(learned, f"probe {dataset} {encoder}")
+            _write(work / "predictions.parquet", dataset, encoder, index, tested.numpy(), labels, targets[tested].numpy(), scores)
+            curve = []
+            for share in protocol.shares:
+                rows = learned[torch.from_numpy(some_patients(index["patient_id"][learned.numpy()], share, protocol.seed))]
+                if not lacking_classes(index, labels, rows.numpy()):
+                    part, _ = scores_of(rows, f"probe {dataset} {encoder}, {share:.0%} of the patients")
+                    curve.append((len(rows), part))
+            _write_curve(work / "learning_curve.parquet", dataset, encoder, index, tested.numpy(), labels, targets[tested].numpy(), curve)
         return frozen.facts() | {
             "measured": features.facts["measured"], "protocol": dataclasses.asdict(protocol), "version": VERSION,
             "reduced": reductions(protocol) + frozen.reductions(), "labels_dropped": dropped, "chosen": probes.chosen,
-            "n": {"learned": len(learned), "test": len(tested)},
+            "n": {"train": round(len(learned) * (1 - 1 / (int(folds.max()) + 1))), "test": len(tested)}, "learned": len(learned),
+            "curve": [count for count, _ in curve],
         }  # fmt: skip
 
-    return predictions.build(TASK, dataset, frozen, results, modules=("tasks.linear_probe",), make=make,
+    return predictions.build(TASK, dataset, frozen, results, modules=("tasks.linear_probe",), make=make, publish=("learning_curve.parquet",),
                              parents=[index_meta, features], key_parts={"version": VERSION, "labels": list(spec["labels"]),
                              "sites": list(spec.get("sites", ())), "protocol": dataclasses.asdict(protocol)})  # fmt: skip
 
@@ -115,15 +130,28 @@ def usable_labels(index: Index, names: Sequence[str], sites: tuple[str, ...]) ->
                               fix=did_you_mean(name, index.label_names))  # fmt: skip
         values = index[f"labels.{name}"]
         learned = np.concatenate([index.rows("train", sites), index.rows("val", sites)])
-        parts = {"test": index.rows("test", sites)}
-        parts |= {f"train without fold {fold}": learned[index["fold"][learned] != fold] for fold in range(int(index["fold"].max()) + 1)}
-        lacking = [f"no {word} in {part}" for part, rows in parts.items()
-                   for word, value in (("positive", 1), ("negative", 0)) if not (values[rows] == value).any()]  # fmt: skip
+        lacking = [f"no {word} in test" for word, value in CLASSES if not (values[index.rows("test", sites)] == value).any()]
+        lacking += lacking_classes(index, [name], learned)
         if lacking:
             dropped[name] = lacking[0]
         else:
             kept.append(name)
     return kept, dropped
+
+
+def lacking_classes(index: Index, labels: Sequence[str], learned: np.ndarray) -> list[str]:
+    """What some replicate would lack: a class of a label in the rows outside one of the folds."""
+    fold = index["fold"][learned]
+    parts = {f"train without fold {number}": learned[fold != number] for number in range(int(index["fold"].max()) + 1)}
+    return [f"no {word} in {part}" for part, rows in parts.items() for word, value in CLASSES
+            for name in labels if not (index[f"labels.{name}"][rows] == value).any()]  # fmt: skip
+
+
+def some_patients(patient_ids: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Places of the images of a share of the patients; a larger share contains the smaller ones."""
+    patients = np.unique(patient_ids.astype(str))
+    order = np.random.default_rng(seed).permutation(len(patients))
+    return np.flatnonzero(np.isin(patient_ids.astype(str), patients[order[: max(1, round(share * len(patients)))]]))
 
 
 def train(features: torch.Tensor, targets: torch.Tensor, fold: torch.Tensor, protocol: Protocol, name: str = "probe") -> Probes:
@@ -217,16 +245,28 @@ def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-def _write(work: Path, dataset: str, encoder: str, index: Index, rows: np.ndarray, labels: list[str], targets: np.ndarray,
-           scores: np.ndarray) -> None:  # fmt: skip
+def _write(path: Path, dataset: str, encoder: str, index: Index, rows: np.ndarray, labels: list[str], targets: np.ndarray,
+           scores: np.ndarray, **more) -> None:  # fmt: skip
     """scores (folds, N, C); one row per replicate x image x label whose target is known."""
     known = (targets == 0) | (targets == 1)
     replicate, image, label = np.nonzero(np.broadcast_to(known, (len(scores), *known.shape)))
-    predictions.write(work / "predictions.parquet", TASK, {
+    predictions.write(path, TASK, {
         "dataset": dataset, "task": TASK, "encoder": encoder, "replicate": replicate,
         **{name: values[image] for name, values in predictions.identity(index, rows).items()},
         "label": np.array(labels, dtype=object)[label], "target": targets[image, label], "score": scores[replicate, image, label],
+        **more,
     })  # fmt: skip
+
+
+def _write_curve(path: Path, dataset: str, encoder: str, index: Index, rows: np.ndarray, labels: list[str], targets: np.ndarray,
+                 curve: list[tuple[int, np.ndarray]]) -> None:  # fmt: skip
+    """The predictions of the probes that learned from fewer patients, with the number of images they had."""
+    _write(path, dataset, encoder, index, rows[:0], labels, targets[:0], np.zeros((0, 0, len(labels))), train_images=0)
+    parts = [pq.read_table(path)]
+    for count, scores in curve:
+        _write(path, dataset, encoder, index, rows, labels, targets, scores, train_images=count)
+        parts.append(pq.read_table(path))
+    pq.write_table(pa.concat_tables(parts), path)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from tasks.linear_probe import Protocol, mean_average_precision, train
+from radbench import extract
+from tasks.linear_probe import Protocol, mean_average_precision, probe, some_patients, train
 
 QUICK = Protocol(lrs=(1e-3, 1e-2), epochs=6, batch=32)
 
@@ -120,3 +122,16 @@ def test_a_constant_feature_stays_silent():
     moved = features.clone()
     moved[:, -1] = -5
     assert torch.equal(probes.scores(features), probes.scores(moved))
+
+
+def test_learning_curve_uses_nested_patients_and_the_same_test(phantom_results):
+    """Smaller training sets are parts of larger ones, patient by patient, and every point scores the same test images."""
+    patients = np.array([f"p{k // 3}" for k in range(90)], dtype=object)
+    small, large = (some_patients(patients, share, seed=0) for share in (0.2, 0.5))
+    assert set(small) < set(large) and len(small) == 18 and set(patients[small]) & set(np.delete(patients, small)) == set()
+    extract.extract("raw_pixels", "phantom", {}, phantom_results)
+    spec = {"labels": ["Cardiomegaly"], "protocol": {"epochs": 2, "shares": [0.6]}}
+    meta = probe("phantom", "raw_pixels", spec, phantom_results)
+    curve, full = (pd.read_parquet(meta.file(name)) for name in ("learning_curve.parquet", "predictions.parquet"))
+    assert len(curve) in (0, len(full)) and set(curve.image_id) <= set(full.image_id)
+    assert list(curve.train_images.unique()) == meta.facts["curve"] and all(n < meta.facts["learned"] for n in meta.facts["curve"])
