@@ -4,7 +4,8 @@
         --out results/stats/linear_probe/phantom results/linear_probe/phantom/radjepa results/linear_probe/phantom/...
 
 Writes ``estimates.csv``, ``comparisons.csv``, ``ranks.csv``, ``subgroups.csv``, ``learning_curves.csv``, ``reliability.csv``
-and ``meta.json`` into ``--out``. The CSVs depend only on the predictions, the number of resamples and the seed: a second run writes the same bytes.
+and ``meta.json`` into ``--out``. The CSVs depend only on the predictions, the number of resamples and the seed: a second
+run writes the same bytes.
 """
 
 from __future__ import annotations

@@ -114,9 +114,10 @@ def probe(dataset: str, encoder: str, spec: Mapping, results: Path = Path("resul
             "curve": [count for count, _ in curve],
         }  # fmt: skip
 
-    return predictions.build(TASK, dataset, frozen, results, modules=("tasks.linear_probe",), make=make, publish=("learning_curve.parquet",),
-                             parents=[index_meta, features], key_parts={"version": VERSION, "labels": list(spec["labels"]),
-                             "sites": list(spec.get("sites", ())), "protocol": dataclasses.asdict(protocol)})  # fmt: skip
+    key_parts = {"version": VERSION, "labels": list(spec["labels"]), "sites": list(spec.get("sites", ())),
+                 "protocol": dataclasses.asdict(protocol)}  # fmt: skip
+    return predictions.build(TASK, dataset, frozen, results, modules=("tasks.linear_probe",), make=make, key_parts=key_parts,
+                             parents=[index_meta, features], publish=("learning_curve.parquet",))  # fmt: skip
 
 
 def usable_labels(index: Index, names: Sequence[str], sites: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:

@@ -148,7 +148,7 @@ def test_boundary_metrics_are_those_of_all_pairs():
 
 
 def test_boundary_of_a_shifted_square_and_of_nothing():
-    """A square moved by three pixels is three pixels off; equal masks 0 and 1; an invented or missed structure 1 and 0; no reference NaN."""
+    """A square moved by three pixels is three pixels off; equal masks 0 and 1, a missed structure 1 and 0, no reference NaN."""
     square = np.zeros((40, 30), dtype=bool)
     square[10:20, 5:15] = True
     empty = np.zeros_like(square)
