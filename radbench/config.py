@@ -122,6 +122,10 @@ class Statistics(Strict):
     resamples: int = Field(default=2000, ge=50)
     seed: int = 0
     reference: str = "radjepa"
+    unit: Literal["patient", "study", "image"] = "patient"  # what is resampled
+    stratified: bool = False  # probes: keep the mix of findings in every resample
+    margin: float = Field(default=0.02, gt=0, lt=1)  # a smaller difference does not matter (equivalence, non-inferiority)
+    aggregates: list[list[str]] = []  # probes: further sets of labels to average, such as the paper's six of seven
 
 
 class Config(Strict):

@@ -154,7 +154,10 @@ class Plan:
         statistics = self.config.statistics
         folders = " ".join(shlex.quote(f"results/{task}/{dataset}/{name}") for name in self.encoders)
         return (f"python -m stats.compare --task {task} --dataset {dataset} --reference {statistics.reference} "
-                f"--resamples {statistics.resamples} --seed {statistics.seed} --out results/stats/{task}/{dataset} {folders}")  # fmt: skip
+                f"--resamples {statistics.resamples} --seed {statistics.seed} --unit {statistics.unit} --margin {statistics.margin} "
+                + "--stratified " * statistics.stratified
+                + "".join(f"--aggregate {shlex.quote(','.join(labels))} " for labels in statistics.aggregates)
+                + f"--out results/stats/{task}/{dataset} {folders}")  # fmt: skip
 
     def tables(self) -> dict[str, Any]:
         """The specification that stats.tables and stats.report read (docs/formats.md)."""
