@@ -4,6 +4,8 @@ from radbench.encoder import Card, Encoder, Features
 from radbench.image import center_crop, normalise, resize_shortest
 from radbench.weights import load_strict
 
+from ._pyramid import one_grid
+
 FILE = "biovil_t_image_model_proj_size_128.pt"
 RESIZE, CROP = 512, 448
 TRUNK = "encoder.encoder."
@@ -31,24 +33,20 @@ class BioVilT(Encoder):
         # torchvision's network under torchvision's names; zero_init_last would leave random weights with shortcuts only
         self.resnet = timm.create_model("resnet50", num_classes=0, zero_init_last=False)
         if self.weights is not None:
-            load_strict(self.resnet, self.weights, FILE, select=_trunk, fix=self.card.how_to_get)
+            load_strict(self.resnet, self.weights, self.card.files[0], select=_trunk, fix=self.card.how_to_get)
         self.resnet.float().eval().to(device)  # eval: batch norm
 
     def preprocess(self, image):
         low, high = image.min(), image.max()
         stretched = (image - low) / (high - low) if high > low else image * 0
-        return normalise(center_crop(resize_shortest(stretched, RESIZE), CROP), 0.0, 1.0)
+        return normalise(center_crop(resize_shortest(stretched, RESIZE), self.card.image_size), 0.0, 1.0)
 
     def encode(self, images):
         last = self.resnet.forward_features(images)
         return Features(image=last.mean((2, 3)), patches=last.permute(0, 2, 3, 1))
 
     def encode_levels(self, images):
-        from torch.nn.functional import adaptive_avg_pool2d, interpolate
-
-        first, second, third, last = self.resnet.forward_intermediates(images, indices=[1, 2, 3, 4], intermediates_only=True)
-        grid = third.shape[-2:]
-        return [adaptive_avg_pool2d(first, grid), adaptive_avg_pool2d(second, grid), third, interpolate(last, grid, mode="nearest")]
+        return one_grid(self.resnet.forward_intermediates(images, indices=[1, 2, 3, 4], intermediates_only=True))
 
 
 def _trunk(state: dict) -> dict:

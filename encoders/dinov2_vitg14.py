@@ -1,8 +1,17 @@
 """DINOv2 ViT-g/14 (Oquab et al., 2024, arXiv 2304.07193): self-supervised on natural images, the largest of the family."""
 
-from radbench.encoder import Card, Encoder, Features
+import dataclasses
+
+from radbench.encoder import Card, Encoder, Features, Option
 from radbench.image import normalise, resize_crop
 from radbench.weights import load_strict
+
+#: image features of a network with a class token, in words; `pool` makes them
+POOLING = {
+    "cls": "CLS token after the final norm",
+    "mean": "mean of patch tokens after the final norm",
+    "cls_mean": "CLS token and mean of patch tokens, side by side, after the final norm",
+}
 
 
 class Dinov2Giant(Encoder):
@@ -12,12 +21,19 @@ class Dinov2Giant(Encoder):
         how_to_get="python -m radbench.weights dinov2_vitg14 downloads 4.5 GB from "
         "huggingface.co/timm/vit_giant_patch14_dinov2.lvd142m (open, no account); Meta's dinov2_vitg14_pretrain.pth works too, as "
         "a path in the configuration",
-        pooling="CLS token after the final norm", pretrained_on=("lvd_142m",), levels=(9, 19, 29, 39),
+        pooling=POOLING["cls"], pretrained_on=("lvd_142m",), levels=(9, 19, 29, 39),
         mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation="bicubic",
         licence="Apache-2.0", citation="arXiv 2304.07193",
         notes="the paper writes ViT-G/14, the released network is ViT-g/14 (giant); taps are block outputs before the final "
         "norm; not verified here: commit and sha256 of the released file",
     )  # fmt: skip
+    options = {"pooling": Option("cls", ("cls", "cls_mean"), why="the release's global feature; DINOv2's own linear probe also tries "
+                                 "the CLS token beside the mean of the patch tokens, twice as wide")}  # fmt: skip
+
+    @classmethod
+    def card_for(cls, options):
+        how = options["pooling"]
+        return dataclasses.replace(cls.card, pooling=POOLING[how], dim=cls.card.dim * (2 if how == "cls_mean" else 1))
 
     def load(self, device):
         import timm
@@ -36,10 +52,18 @@ class Dinov2Giant(Encoder):
 
     def encode(self, images):
         tokens = self.vit.forward_features(images)  # CLS, then 37 x 37 patches, all after the final norm
-        return Features(image=tokens[:, 0], patches=tokens[:, 1:].unflatten(1, self.vit.patch_embed.grid_size))
+        return Features(image=pool(tokens, 1, self.options["pooling"]), patches=tokens[:, 1:].unflatten(1, self.vit.patch_embed.grid_size))
 
     def encode_levels(self, images):
         return self.vit.forward_intermediates(images, indices=list(self.card.levels), norm=False, intermediates_only=True)
+
+
+def pool(tokens, prefix: int, how: str):
+    """Image features of tokens (B, N, C): the class token is the first of `prefix` tokens before the patches."""
+    from torch import cat
+
+    mean = tokens[:, prefix:].mean(dim=1)
+    return {"cls": tokens[:, 0], "mean": mean, "cls_mean": cat([tokens[:, 0], mean], dim=1)}[how]
 
 
 def _as_timm(state: dict) -> dict:

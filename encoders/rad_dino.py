@@ -7,22 +7,29 @@ from radbench.errors import WeightsError
 from radbench.image import normalise, resize_shortest
 from radbench.weights import load_strict
 
+from .dinov2_vitg14 import POOLING, pool
+
 
 class RadDino(Encoder):
     card = Card(
         title="RAD-DINO", paper_name="RAD-DINO", architecture="ViT-B/14", image_size=518, patch=14, dim=768, params=86_580_480,
-        weights="hf:microsoft/rad-dino", files=("config.json", "model.safetensors"), pooling="CLS token after the final norm",
+        weights="hf:microsoft/rad-dino", files=("config.json", "model.safetensors"), pooling=POOLING["cls"],
         how_to_get="python -m radbench.weights rad_dino downloads 346 MB from huggingface.co/microsoft/rad-dino (open, no account)",
         pretrained_on=("mimic_cxr", "chexpert", "nih_cxr14", "padchest", "brax"), levels=(2, 5, 8, 11),
         mean=0.5307, std=0.2583, interpolation="bicubic", licence="MIT", citation="arXiv 2401.10815",
         notes="taps are block outputs before the final norm; the public checkpoint was trained on public data only, the "
         "paper's row also on private data; not verified here: commit and sha256 of the released file, its list of training sets",
     )  # fmt: skip
-    options = {"image_size": Option(518, why="the side of pretraining; another multiple of 14 interpolates the positions")}
+    options = {
+        "image_size": Option(518, why="the side of pretraining; another multiple of 14 interpolates the positions"),
+        "pooling": Option("cls", ("cls", "mean", "cls_mean"), why="the CLS token is what the release's card calls the image embedding"),
+    }
 
     @classmethod
     def card_for(cls, options):
-        return dataclasses.replace(cls.card, image_size=options["image_size"])
+        how = options["pooling"]
+        return dataclasses.replace(cls.card, image_size=options["image_size"], pooling=POOLING[how],
+                                   dim=cls.card.dim * (2 if how == "cls_mean" else 1))  # fmt: skip
 
     def load(self, device):
         from transformers import Dinov2Model
@@ -40,7 +47,7 @@ class RadDino(Encoder):
 
     def encode(self, images):
         tokens = self.vit(images).last_hidden_state
-        return Features(image=tokens[:, 0], patches=tokens[:, 1:].unflatten(1, self._grid()))
+        return Features(image=pool(tokens, 1, self.options["pooling"]), patches=tokens[:, 1:].unflatten(1, self._grid()))
 
     def encode_levels(self, images):
         states = self.vit(images, output_hidden_states=True).hidden_states  # states[k + 1] leaves block k

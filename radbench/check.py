@@ -14,6 +14,7 @@ import argparse
 import csv
 import dataclasses
 import functools
+import importlib.util
 import json
 import re
 import subprocess
@@ -25,7 +26,7 @@ import numpy as np
 
 from . import artifact, weights
 from .encoder import Card, Encoder, Features, describe, find, names, parse
-from .errors import RadbenchError, run_entry_point
+from .errors import ConfigError, RadbenchError, run_entry_point
 
 HEAVY = ("torch", "torchvision", "timm", "transformers", "open_clip")
 TOLERANCE = 1e-4  # of the largest feature: sums in another order
@@ -60,9 +61,15 @@ class Subject:
         """A new instance on the CPU, as the harness makes it, except that eval mode is left to the wrapper."""
         import torch
 
+        missing = [name for name in self.card.needs if importlib.util.find_spec(name) is None]
+        if missing:
+            raise NotApplicableError(f"needs {', '.join(missing)}, which is not installed")
         torch.manual_seed(0)
         encoder = self.encoder_class(self.path, self.options | options)
-        encoder.load("cpu")
+        try:
+            encoder.load("cpu")
+        except artifact.Absent as gap:  # the architecture itself is in the files, so there is no random network either
+            raise NotApplicableError(str(gap)) from None
         return encoder
 
     @functools.cached_property
@@ -71,9 +78,9 @@ class Subject:
 
     @functools.cached_property
     def frames(self) -> list[np.ndarray]:
-        """A portrait and a landscape radiograph of noise."""
+        """A portrait and a landscape radiograph of noise, off black and white so that a stretch of the range changes them."""
         random = np.random.default_rng(0)
-        return [random.random(shape, dtype=np.float32) for shape in ((300, 220), (220, 300))]
+        return [0.25 + 0.5 * random.random(shape, dtype=np.float32) for shape in ((300, 220), (220, 300))]
 
     def encode(self, images) -> Features:
         """As the harness does: without gradients."""
@@ -141,7 +148,7 @@ def card_is_complete(subject: Subject) -> str:
         wrong.append("how_to_get is empty")
     if scheme == "hf" and not card.files:
         wrong.append("files is empty: which files of the hub repository?")
-    if scheme != "run":  # the trained run says these
+    if scheme != "run" and not subject.encoder_class.generic:  # the trained run says these, or the model that is named
         wrong += [f"{name} is None" for name in ("image_size", "patch", "dim", "params") if getattr(card, name) is None]
     if card.levels and list(card.levels) != sorted(set(card.levels)):
         wrong.append(f"levels {card.levels} do not go from shallow to deep")
@@ -190,6 +197,8 @@ def loads_ready(subject: Subject) -> str:
 
 def parameters_are_counted(subject: Subject) -> str:
     """The number of parameters of the loaded network is the card's, to 0.1 %."""
+    if subject.card.needs and not subject.encoder.modules():
+        raise NotApplicableError(f"the network runs in {subject.card.needs[0]}")
     found = sum({id(value): value.numel() for module in subject.encoder.modules() for value in module.parameters()}.values())
     stated = subject.card.params
     if stated is None:
@@ -219,6 +228,9 @@ def preprocess_keeps_its_contract(subject: Subject) -> str:
         raise ContractError(subject.where, "input side differs from the card", got=shape[1:], expected=card.image_size)
     for grey in (0.0, 128 / 255, 1.0):
         image = encoder.preprocess(np.full((300, 220), grey, dtype=np.float32))
+        if card.padding is not None:  # the rim is not the image
+            rows, cols = shape[1] // 4, shape[2] // 4
+            image = image[:, rows:-rows, cols:-cols]
         if np.ptp(image, axis=(1, 2)).max() > 1e-5:
             raise ContractError(subject.where, f"a constant image of {grey:.3f} does not stay constant", got=np.ptp(image))
         if card.mean is None or card.std is None:
@@ -329,7 +341,7 @@ def alternatives(subject: Subject) -> list[tuple[str, object]]:
             found.append((name, not default))
         elif name == "image_size" and subject.card.patch:
             found.append((name, default // 2 // subject.card.patch * subject.card.patch))
-        elif isinstance(default, int | float):
+        elif isinstance(default, int | float) and default:  # 0: the model's own
             found.append((name, default / 2))
     return found
 
@@ -343,8 +355,13 @@ def options_reach_the_features(subject: Subject) -> str:
         default = subject.encoder.options[option]
         encoder = subject.loaded(**{option: value})
         image = np.array(encoder.preprocess(subject.frames[0]))
-        with torch.inference_mode():
-            other = encoder.encode(torch.from_numpy(image)[None])
+        try:
+            with torch.inference_mode():
+                other = encoder.encode(torch.from_numpy(image)[None])
+        except ConfigError:
+            if not encoder.generic:
+                raise
+            continue  # the model that was named has no such thing, and says so
         if other.image.shape[1] != (encoder.card.dim or other.image.shape[1]):
             what = f"with {option} {value} the card says another width"
             raise ContractError(subject.where, what, got=other.image.shape[1], expected=encoder.card.dim, fix="override card_for")

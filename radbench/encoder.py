@@ -42,6 +42,8 @@ class Card:
         control: a control must fail; it is not a baseline.
         levels: block indices (0-based) of the four UPerNet taps.
         field: share of the side of a square image that the network sees (448/512 for resize 512, crop 448).
+        padding: grey value of what the network sees beyond the image, where preprocessing pads it; else None.
+        needs: importable packages outside requirements.txt that run the network.
         notes: anything a table footnote should say.
     """
 
@@ -69,6 +71,8 @@ class Card:
     std: float | tuple[float, ...] | None = None
     interpolation: str = "bilinear"
     field: float = 1.0
+    padding: float | None = None
+    needs: tuple[str, ...] = ()
     notes: str = ""
 
 
@@ -115,6 +119,8 @@ class Encoder(abc.ABC):
     card: Card
     #: what the configuration may set; anything else is a ConfigError
     options: Mapping[str, Option] = {}
+    #: serves any model that an option names, so the card does not know its numbers
+    generic: bool = False
 
     def __init__(self, weights: Path | None = None, options: Mapping[str, Any] | None = None):
         self.weights, self.options = weights, self.values(options or {})

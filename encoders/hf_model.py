@@ -1,0 +1,172 @@
+"""Any vision model that transformers knows, as "hf:<owner>/<name>": network, weights and preprocessing from its hub repository."""
+
+import dataclasses
+import functools
+import json
+
+from radbench.artifact import Absent
+from radbench.encoder import Card, Encoder, Features, Option
+from radbench.errors import ConfigError, WeightsError
+from radbench.image import normalise, resize, resize_shortest
+
+from ._pyramid import one_grid
+
+WHERE, PROCESSOR = "encoders/hf_model.py", "preprocessor_config.json"
+POOLINGS = {"pooler": "the model's own pooled output", "cls": "first token of its final output", "mean": "mean of its final map"}
+RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box"}  # Pillow's numbers
+#: the processor of a tiny ViT with random weights, which stands in where no model is named
+STAND_IN = {"size": {"height": 64, "width": 64}, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+
+
+class HfModel(Encoder):
+    generic = True
+    card = Card(
+        title="Hugging Face model", architecture="see the title", image_size=None, patch=None, dim=None, params=None,
+        files=("config.json", PROCESSOR, "model.safetensors"), weights="hf:<owner>/<name>", how_to_get="name a model: hf:<owner>/<name>",
+        pooling=POOLINGS["pooler"], pretrained_on=("unknown",), licence="that of the model", citation="that of the model",
+        notes="network and preprocessing are those of the repository's config.json and preprocessor_config.json; every parameter that is "
+        "used has to be in the file, what else is in it (a text tower, a classifier) is left; taps are four blocks at equal distances "
+        "before the final norm, or the last four stages on the third's grid; what the model was pretrained on is not known here unless "
+        "the configuration says it, so overlaps with test data are not marked",
+    )  # fmt: skip
+    options = {
+        "model": Option("", why="<owner>/<name>; without one a tiny random ViT stands in, for checks"),
+        "pooling": Option("pooler", tuple(POOLINGS), why="where a checkpoint has no pooler, loading says so: then cls or mean"),
+        "field": Option(None, why="share of the side that the processor's crop keeps, such as 0.875; segmentation asks for it"),
+        "pretrained_on": Option([], why="data set names, as in `sources` of an index: results on these get a mark"),
+        "trust_remote_code": Option(None, why="true runs Python code from the repository on this machine; nothing else does"),
+    }
+
+    @classmethod
+    def card_for(cls, options):
+        model = options["model"]
+        card = dataclasses.replace(cls.card, pooling=POOLINGS[options["pooling"]], field=options["field"] or 1.0,
+                                   pretrained_on=tuple(options["pretrained_on"]) or cls.card.pretrained_on)  # fmt: skip
+        how = f"python -m radbench.weights hf:{model} downloads it from huggingface.co/{model}"
+        return dataclasses.replace(card, title=model, weights=f"hf:{model}", how_to_get=how) if model else card
+
+    @property
+    def _folder(self):
+        return self.weights if self.weights is None or self.weights.is_dir() else self.weights.parent
+
+    def load(self, device):
+        import torch
+        from transformers import AutoConfig, AutoModel, ViTConfig
+
+        trust = self.options["trust_remote_code"]
+        if trust not in (None, True, False):
+            raise ConfigError(WHERE, "option trust_remote_code", got=repr(trust), expected="true or false")
+        if self.weights is None:
+            if self.options["model"]:
+                raise Absent(f"its architecture is in its files: {self.card.how_to_get}")
+            tiny = ViTConfig(hidden_size=48, num_hidden_layers=4, num_attention_heads=3, intermediate_size=96, image_size=64, patch_size=8)
+            self.net = AutoModel.from_config(tiny).eval().to(device)
+            return
+        code = {"trust_remote_code": trust is True, "local_files_only": True}
+        try:
+            config = AutoConfig.from_pretrained(self._folder, **code)
+            config = getattr(config, "vision_config", config)  # of a model of images and text, the image tower
+            self.net, info = AutoModel.from_pretrained(self._folder, config=config, dtype=torch.float32, output_loading_info=True, **code)
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+            remote, got = "trust_remote_code" in str(error), f"{type(error).__name__}: {error}".split("\n")[0]
+            what = "needs code from its repository" if remote else "cannot be loaded"
+            fix = "option trust_remote_code: true, if you trust its owner" if remote else self.card.how_to_get
+            raise WeightsError(self._folder, what, got=got, fix=fix) from None
+        missing = sorted(info["missing_keys"])
+        if missing and (self.options["pooling"] == "pooler" or not all("pooler." in key for key in missing)):
+            only = all("pooler." in key for key in missing)
+            raise WeightsError(self._folder, "parameters are not in the file", got=missing[:4],
+                               fix="option pooling: cls or mean" if only else self.card.how_to_get) from None  # fmt: skip
+        self.net.eval().to(device)
+
+    @functools.cached_property
+    def _processor(self):
+        """(rows and cols to resize to, or shortest side; filter; crop; factor; mean; std) of preprocessor_config.json."""
+        file = self._folder / PROCESSOR if self.weights is not None else None
+        try:
+            said = STAND_IN if file is None else json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise WeightsError(file, "cannot be read", got=f"{error}".split("\n")[0], fix=self.card.how_to_get) from None
+        kind = said.get("image_processor_type") or said.get("feature_extractor_type") or ""
+        size, crop = said.get("size"), said.get("crop_size") if said.get("do_center_crop") else None
+        if isinstance(size, int):  # written by old versions: the shortest side where a crop follows
+            size = {"shortest_edge": size} if crop or kind.startswith("ConvNext") else {"height": size, "width": size}
+        if isinstance(crop, int):
+            crop = {"height": crop, "width": crop}
+        if kind.startswith("ConvNext") and size and size.get("shortest_edge"):  # these crop below 384 and squash from there on
+            side = size["shortest_edge"]
+            square = {"height": side, "width": side}
+            size, crop = (square, None) if side >= 384 else ({"shortest_edge": int(side / said.get("crop_pct", 0.875))}, square)
+        refused = [key for key in ("do_pad", "do_convert_grayscale", "do_flip_channel_order", "offset") if said.get(key)]
+        refused += [] if said.get("do_resize", True) and size and (size.keys() == {"shortest_edge"} and crop or
+                    size.keys() == {"height", "width"}) else [f"size {said.get('size')}"]  # fmt: skip
+        refused += [] if said.get("resample") in RESAMPLE else [f"resample {said.get('resample')}"]
+        if said.get("do_normalize", True) and not (said.get("image_mean") and said.get("image_std")):
+            refused.append("no image_mean and image_std")
+        if refused:
+            raise ConfigError(
+                file, f"asks for what is not served here: {', '.join(refused)}", fix="write a wrapper: docs/adding-an-encoder.md"
+            )
+        plain = not said.get("do_normalize", True)
+        factor = said.get("rescale_factor", 1 / 255) * 255 if said.get("do_rescale", True) else 255.0
+        return size, RESAMPLE[said["resample"]], crop, factor, 0.0 if plain else said["image_mean"], 1.0 if plain else said["image_std"]
+
+    def preprocess(self, image):
+        size, interpolation, crop, factor, mean, std = self._processor
+        if "height" in size:
+            small = resize(image, size["height"], size["width"], interpolation)
+        else:
+            small = resize_shortest(image, size["shortest_edge"], interpolation)
+        if crop:  # transformers rounds an odd margin down, torchvision does not
+            top, left = (small.shape[0] - crop["height"]) // 2, (small.shape[1] - crop["width"]) // 2
+            if min(top, left) < 0:
+                raise ConfigError(self._folder / PROCESSOR, "the crop is larger than the resized image", got=crop, expected=size)
+            small = small[top : top + crop["height"], left : left + crop["width"]]
+        return normalise(small.clip(0, 1) * factor, mean, std, 3 if plain_number(mean) else len(mean))
+
+    def encode(self, images):
+        out = self.net(images)
+        patches, prefix = self._grid(out.last_hidden_state, images)
+        pooling = self.options["pooling"]
+        if pooling == "pooler" and getattr(out, "pooler_output", None) is None:
+            raise ConfigError(WHERE, f"{self.options['model']} has no pooled output", expected="pooling: cls or mean")
+        if pooling == "cls" and not prefix:
+            raise ConfigError(WHERE, f"{self.options['model']} has no class token", expected="pooling: pooler or mean")
+        image = {
+            "pooler": lambda: out.pooler_output.flatten(1),
+            "cls": lambda: out.last_hidden_state[:, 0],
+            "mean": lambda: patches.mean((1, 2)),
+        }
+        return Features(image=image[pooling](), patches=patches)
+
+    def _grid(self, state, images):
+        """Tokens or a feature map as (B, gh, gw, C), and the number of tokens before the patches."""
+        if state.ndim == 4:
+            return state.permute(0, 2, 3, 1), 0
+        patch = getattr(self.net.config, "patch_size", None)
+        sides = [length // patch for length in images.shape[2:]] if isinstance(patch, int) else [0, 0]
+        prefix = state.shape[1] - sides[0] * sides[1]
+        if not sides[0] or not 0 <= prefix <= 16:  # a network of several stages: its last grid is coarser
+            sides, prefix = [round(state.shape[1] ** 0.5)] * 2, 0
+        if prefix + sides[0] * sides[1] != state.shape[1]:
+            raise ConfigError(WHERE, f"{self.options['model']}: the tokens are no grid", got=state.shape[1], fix="write a wrapper")
+        return state[:, prefix:].unflatten(1, sides), prefix
+
+    def encode_levels(self, images):
+        size, _, crop, *_ = self._processor
+        kept = crop["height"] / size.get("shortest_edge", size.get("height")) if crop else 1.0
+        if abs(kept - self.card.field) > 1e-6:
+            raise ConfigError(WHERE, f"the processor of {self.options['model']} keeps {kept} of the side", fix=f"option field: {kept}")
+        out = self.net(images, output_hidden_states=True)
+        states = getattr(out, "reshaped_hidden_states", None) or out.hidden_states
+        if not states or len(states) < 5:
+            raise ConfigError(WHERE, f"{self.options['model']} cannot be tapped in four places", fix="leave segmentation out")
+        if states[-1].ndim == 4:
+            return one_grid(list(states[-4:]))
+        blocks = len(states) - 1  # states[k] leaves block k, counted from 1
+        taps = [states[number * blocks // 4] for number in (1, 2, 3, 4)]
+        return [self._grid(state, images)[0].permute(0, 3, 1, 2) for state in taps]
+
+
+def plain_number(value) -> bool:
+    return isinstance(value, int | float)
