@@ -81,9 +81,13 @@ def fingerprint(path: Path | None, card: Card, lock: Path | None = None) -> dict
     """
     if path is None:
         return {}
-    files = [path] if path.is_file() else [path / name for name in card.files if (path / name).is_file()]
-    files = files or sorted(entry for entry in path.iterdir() if entry.suffix in (".safetensors", ".bin", ".pt", ".pth", ".json"))
-    hashes = {file.name: artifact.file_hash(file) for file in files}
+    if path.is_file():
+        files = {path.name: path}
+    else:
+        files = {name: path / name for name in card.files if (path / name).is_file()}
+        kinds = (".safetensors", ".bin", ".pt", ".pth", ".tar", ".json")
+        files = files or {entry.name: entry for entry in sorted(path.iterdir()) if entry.suffix in kinds}
+    hashes = {name: artifact.file_hash(file) for name, file in files.items()}
     if card.sha256 and card.sha256 not in hashes.values():
         raise WeightsError(path, "not the weights of the card", got=hashes, expected=card.sha256, fix=card.how_to_get)
     if lock is not None:
@@ -142,10 +146,11 @@ def read_tensors(file: Path, fix: str = "") -> dict:
     plain = [argparse.Namespace, np.dtype, type(np.dtype("float64")), type(np.dtype("float32")), type(np.dtype("int64")),
              np.ndarray, (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"), np._core.multiarray.scalar]  # fmt: skip
     try:
-        if file.suffix == ".safetensors":
+        if file.suffix == ".safetensors" or head[8:9] == b"{":  # eight bytes of length, then JSON: whatever the file is called
             return load_file(file)
+        # a training checkpoint is mostly optimizer state: mapped, only what is used is read
         with torch.serialization.safe_globals(plain):
-            return torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=head.startswith(b"PK"))
     except pickle.UnpicklingError as error:
         unsafe = re.search(r"GLOBAL (\S+)", str(error))
         what = f"holds more than tensors ({unsafe[1]})" if unsafe else "cannot be read as a state dict"

@@ -84,7 +84,7 @@ def test_fixed_image_at_large_input(name):
 
 def test_every_encoder_is_recorded():
     """encoders/golden.json has the features of every encoder and of nothing else."""
-    assert sorted(json.loads(check.GOLDEN.read_text())) == names()
+    assert sorted(json.loads(check.GOLDEN.read_text())) == [name for name in names() if not find(name).card.needs]
 
 
 def test_golden_features_notice_another_filter(template, tmp_path, monkeypatch):
