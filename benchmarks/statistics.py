@@ -73,14 +73,22 @@ def write(place: str, name: str, random: np.random.Generator) -> None:
         for structure_set, structures in parts.items():
             for structure in structures:
                 dice = np.clip(0.9 + 0.05 * random.normal(size=images), 0, 1)
-                frames.append(pd.DataFrame(base | {"replicate": 0, "structure_set": structure_set, "structure": structure, "dice": dice,
-                                                   "intersection": 1, "pred_area": 1, "ref_area": 1, "hd95": 1 - dice, "nsd": dice}))  # fmt: skip
+                row = {
+                    "replicate": 0,
+                    "structure_set": structure_set,
+                    "structure": structure,
+                    "intersection": 1,
+                    "pred_area": 1,
+                    "ref_area": 1,
+                }
+                frames.append(pd.DataFrame(base | row | {"dice": dice, "hd95": 1 - dice, "nsd": dice}))
     else:
         length = shared.integers(20, 90, images)
         guess = np.maximum(length[:, None] - np.arange(4), 0)
         match = (guess * np.clip(0.3 + 0.1 * random.normal(size=(images, 1)), 0, 1)).astype(int)
         rows = base | {"replicate": 0, "reference": "the heart is normal", "hypothesis": "heart normal", "hyp_len": length,
-                       "ref_len": length + 1, **{metric: random.random(images) for metric in ("rouge_l", "rouge_l_coco", "rg_er")}}  # fmt: skip
+                       "ref_len": length + 1}  # fmt: skip
+        rows |= {metric: random.random(images) for metric in ("rouge_l", "rouge_l_coco", "rg_er")}
         rows |= {f"bleu_{kind}_{k + 1}": part[:, k] for kind, part in (("match", match), ("guess", guess)) for k in range(4)}
         truth = shared.integers(0, 4, (images, 14))
         said = np.where(random.random((images, 14)) < 0.6, truth, random.integers(0, 4, (images, 14)))

@@ -66,7 +66,7 @@ class Frozen:
         self.wrapper = spec.get("wrapper") or name
         self.encoder_class = find(self.wrapper)
         self.card = describe(name, spec)  # unknown options are an error now, not after an hour
-        self.results = results
+        self.results, self.hidden = results, bool(spec.get("title"))
         self.gap: str | None = None
         self.path: Path | None = None
         self.parents: list[artifact.Meta] = []
@@ -98,10 +98,10 @@ class Frozen:
         return encoder
 
     def reductions(self) -> list[str]:
-        """What makes this encoder another one than its title says: a shrunk pretraining run, options that are not the default."""
+        """What makes this encoder another one than its title says: a shrunk pretraining run, options that a given title hides."""
         defaults = {name: option.default for name, option in self.encoder_class.options.items() if name != "model"}
         changed = [f"option {name} {default} -> {self.options[name]}" for name, default in defaults.items()
-                   if self.options.get(name, default) != default]  # fmt: skip
+                   if self.hidden and self.options.get(name, default) != default]  # fmt: skip
         return changed + [f"pretraining {entry}" for entry in (self._run() or {}).get("reduced", ())]
 
     def _run(self) -> dict | None:

@@ -92,9 +92,12 @@ def test_maps_are_the_same_kept_or_recomputed(phantom_results, monkeypatch, limi
     assert (maps._kept is None) == (limit == 0)
 
 
-def test_a_changed_option_is_a_reduction(phantom_results):
-    """An encoder with an option that is not its default says so: its cells are no longer the published encoder's."""
-    assert Frozen("rad_dino", {"options": {"image_size": 224}}, phantom_results).reductions() == ["option image_size 518 -> 224"]
+def test_a_changed_option_is_said_in_the_title_or_below_the_table(phantom_results):
+    """An option that is not its default is in the row's title; where the configuration gives a title of its own, in the mark instead."""
+    small = {"wrapper": "rad_dino", "options": {"image_size": 224}}
+    silent, told = (Frozen("small", spec, phantom_results) for spec in (small, small | {"title": "RAD-DINO"}))
+    assert silent.card.title == "RAD-DINO (image_size 224)" and silent.reductions() == []
+    assert told.card.title == "RAD-DINO" and told.reductions() == ["option image_size 518 -> 224"]
     assert Frozen("rad_dino", {}, phantom_results).reductions() == []
 
 
