@@ -10,6 +10,7 @@ reading them back from disk (docs/performance.md).
 import argparse
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -95,6 +96,10 @@ class Frozen:
         encoder.load(device)
         for module in encoder.modules():
             module.eval().requires_grad_(False)
+            if any(isinstance(part, torch.nn.Conv2d) and part.padding not in (0, (0, 0)) for part in module.modules()):
+                module.to(memory_format=torch.channels_last)  # a ResNet or DenseNet is a tenth faster so; a ViT does not care
+        if os.environ.get("RADBENCH_COMPILE"):
+            encoder.encode = compiled(encoder.encode)
         return encoder
 
     def reductions(self) -> list[str]:
@@ -204,6 +209,29 @@ def forward(
                 yield getattr(encoder.encode(images), want)
 
 
+def compiled(encode: Callable) -> Callable:
+    """`encode` through torch.compile with constant weights, for $RADBENCH_COMPILE=1: about a seventh faster on a CPU with AVX-512.
+
+    Compiling takes most of a minute and needs a C++ compiler, so it pays from about a thousand images on. Every call has the
+    same batch size, because another one would be compiled again: a short batch is filled up, and rows do not depend on
+    each other.
+    """
+    from torch._inductor import config
+
+    config.freezing = True
+    inner, full = torch.compile(encode), 0
+
+    def padded(images: torch.Tensor):
+        nonlocal full
+        count = len(images)
+        full = max(full, count)
+        with torch.no_grad():
+            features = inner(torch.cat([images, images[-1:].expand(full - count, -1, -1, -1)]) if count < full else images)
+        return type(features)(*(part[:count] for part in features))
+
+    return padded
+
+
 def batch_size(encoder: Encoder, image: torch.Tensor, device: str) -> int:
     """Images per batch that memory allows, from one prepared image (1, C, h, w). No number depends on it but the speed.
 
@@ -212,7 +240,7 @@ def batch_size(encoder: Encoder, image: torch.Tensor, device: str) -> int:
     """
     if not device.startswith("cuda"):
         if not hasattr(encoder, "_batch_size"):
-            patches = encoder.encode(image.to(device)).patches
+            patches = type(encoder).encode(encoder, image.to(device)).patches  # never the compiled one
             encoder._batch_size = int(np.clip(CPU_ACTIVATIONS // max(patches[0].numel(), 1), 1, BATCH["cpu"]))
         return encoder._batch_size
 

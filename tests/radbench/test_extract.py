@@ -1,6 +1,7 @@
 """Features are the encoder's, image by image, and an interrupted extraction is never accepted."""
 
 import json
+import shutil
 import tracemalloc
 
 import numpy as np
@@ -103,8 +104,6 @@ def test_a_changed_option_is_said_in_the_title_or_below_the_table(phantom_result
 
 def test_a_run_that_was_copied_keeps_what_it_was_trained_on(phantom_results, tmp_path):
     """Weights of a pretraining run given as a local path still say their data and what was shrunk."""
-    import shutil
-
     from radbench import pretrain
 
     protocol = pretrain.Protocol(image_size=32, patch=4, width=24, depth=2, heads=2, predictor_width=12, predictor_depth=1,
@@ -178,3 +177,36 @@ def test_precision_of_a_cpu_is_float32_without_matrix_tiles(monkeypatch):
     monkeypatch.setenv("RADBENCH_PRECISION", "half")
     with pytest.raises(ConfigError, match="one of"):
         device.precision("cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_features_are_the_eager_ones(phantom_results, monkeypatch):
+    """With $RADBENCH_COMPILE the features differ by rounding only, a short last batch included."""
+    from radbench.encoder import find
+
+    tiny = {"model": "vit_tiny_patch16_224.augreg_in21k_ft_in1k"}
+    encoder, index = find("timm_model")(None, tiny), Index(phantom_results / "index" / "phantom")
+    torch.manual_seed(0)
+    encoder.load("cpu")
+    rows = np.arange(19)  # 16 and 3
+    eager = torch.cat(list(forward(encoder, index, rows, "cpu", "image")))
+    encoder.encode = extract.compiled(encoder.encode)
+    fast = torch.cat(list(forward(encoder, index, rows, "cpu", "image")))
+    torch.testing.assert_close(fast, eager, atol=1e-4, rtol=0)
+    assert len(fast) == 19
+
+
+def test_a_convolutional_network_is_laid_out_for_speed_and_gives_the_same(phantom_results):
+    """A ResNet runs channels-last, a ViT as it is, and the features are those of the plain network."""
+    plain = Frozen("biovil_t", {}, phantom_results)
+    wrapper = plain.encoder_class(None, {})
+    torch.manual_seed(0)
+    wrapper.load("cpu")
+    torch.manual_seed(0)
+    laid = plain.load("cpu")
+    image = torch.from_numpy(wrapper.preprocess(np.random.default_rng(0).random((300, 280), dtype=np.float32)))[None]
+    assert next(p for p in laid.resnet.parameters() if p.ndim == 4 and p.shape[-1] == 3).is_contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        one, other = wrapper.encode(image), laid.encode(image)
+    torch.testing.assert_close(one.image, other.image, rtol=1e-4, atol=1e-5)

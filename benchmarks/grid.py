@@ -1,6 +1,6 @@
 """How long do the statistics of the whole paper take? 12 encoders, its 19 cells, every pair, many resamples.
 
-    python benchmarks/statistics.py --directory /tmp/statistics [--resamples 10000] [--encoders 12]
+    python benchmarks/grid.py --directory /tmp/grid [--resamples 10000] [--encoders 12]
 
 Writes synthetic predictions of the paper's test sizes (5 folds for the probes, a quarter of the patients with two images)
 and runs `stats.compare` on the five data sets, two at a time, as Snakemake would. Prints seconds and peak memory of each.

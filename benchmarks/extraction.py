@@ -1,0 +1,180 @@
+"""Feature extraction beside the usual way, in one run: decodes, milliseconds per image, share of the matrix rate.
+
+    python benchmarks/extraction.py [--images 8] [--encoders 13] [--repeats 5]
+
+The usual way: for each encoder a torch DataLoader that opens each JPEG with Pillow, converts it to RGB, resizes, and a
+float32 forward pass under no_grad. Ours: each file is decoded once into the store; each encoder reads the store.
+Process CPU time on one thread, the two ways interleaved, medians. The matrix rate is torch.mm's in the same run, at the
+shapes of the network. Pictures are synthetic, 2048 pixels.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from encoders.rad_dino import RadDino  # noqa: E402
+from radbench import extract, image, index  # noqa: E402
+from radbench.store import Index  # noqa: E402
+
+SIDE = 2048
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--encoders", type=int, default=13)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_folder(root / "data", arguments.images)
+        reading(root, arguments)
+        forward(root, arguments)
+
+
+def write_folder(root: Path, count: int) -> None:
+    """A tidy folder of JPEGs with the smoothness and the grain of a radiograph."""
+    (root / "images").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number in range(count):
+        coarse = Image.fromarray((255 * random.random((32, 32))).astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        grain = random.normal(0, 6, (SIDE, SIDE))
+        Image.fromarray((np.asarray(coarse) + grain).clip(0, 255).astype(np.uint8)).save(root / "images" / f"{number}.jpg", quality=90)
+    rows = "".join(f"{number}.jpg,p{number},{('train', 'val', 'test')[number % 3]}\n" for number in range(count))
+    (root / "metadata.csv").write_text(f"image,subject_id,split\n{rows}")
+
+
+def cpu(call) -> float:
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def reading(root: Path, arguments: argparse.Namespace) -> None:
+    """Decode and resize for several encoders: decodes counted, CPU milliseconds per image over all encoders."""
+    files = sorted((root / "data" / "images").iterdir())
+    opened: list[str] = []
+    real = Image.open
+
+    def counted(file, *args, **options):
+        opened.append(str(file))
+        return real(file, *args, **options)
+
+    def usual() -> None:
+        for _ in range(arguments.encoders):
+            for file in files:
+                with Image.open(file) as picture:
+                    small = picture.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC)
+                np.asarray(small, dtype=np.float32).transpose(2, 0, 1) / 255
+
+    def build(number: int) -> Index:
+        spec = index.Spec("folder", root=str(root / "data"), max_side=1024)
+        index.build_index("data", spec, root / f"results{number}")
+        return Index(root / f"results{number}" / "index" / "data")
+
+    def ours(number: int) -> None:
+        store = build(number)
+        for _ in range(arguments.encoders):
+            for row in range(len(store)):
+                image.normalise(image.resize(store.image(row), 224, 224, "bicubic"), 0.5, 0.25)
+
+    seconds: dict[str, list[float]] = {"usual": [], "ours": [], "store": []}
+    for number in range(arguments.repeats):
+        seconds["usual"].append(cpu(usual))
+        seconds["ours"].append(cpu(lambda number=number: ours(number)))
+    with mock.patch.object(Image, "open", counted):
+        usual()
+        by_usual = len(opened)
+        opened.clear()
+        ours(arguments.repeats)
+        by_ours = len(opened)
+    store = Index(root / "results0" / "index" / "data")
+    for _ in range(arguments.repeats):
+        seconds["store"].append(cpu(lambda: [store.image(row) for row in range(len(store))]))
+    count = len(files)
+    one, other = (1000 * statistics.median(seconds[name]) / count for name in ("usual", "ours"))
+    print(f"{arguments.encoders} encoders, {count} images of {SIDE} px, decode and resize to 224, CPU ms per image over all encoders")
+    print(f"  usual {one:7.1f} ms, {by_usual} decodes;  ours {other:7.1f} ms, {by_ours} decodes;  ratio {one / other:.1f}")
+    print(f"  of which reading the store {1000 * statistics.median(seconds['store']) / count:.2f} ms per image and encoder")
+
+
+def forward(root: Path, arguments: argparse.Namespace) -> None:
+    """A ViT-B/14 at 224: extraction against DataLoader, PIL and float32, and against the machine's own matrix rate."""
+    torch.manual_seed(0)
+    encoder = RadDino(None, {"image_size": 224})
+    encoder.load("cpu")
+    store = Index(root / "results0" / "index" / "data")
+    rows = np.arange(len(store))
+    files = sorted((root / "data" / "images").iterdir())
+
+    class Files(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(files)
+
+        def __getitem__(self, number):
+            with Image.open(files[number]) as picture:
+                small = picture.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC)
+            return torch.from_numpy(np.asarray(small, dtype=np.float32).transpose(2, 0, 1) / 255 - 0.5)
+
+    def usual() -> None:
+        with torch.no_grad():
+            for batch in torch.utils.data.DataLoader(Files(), batch_size=8):
+                encoder.vit(batch).last_hidden_state[:, 0].numpy()
+
+    def ours() -> None:
+        for part in extract.forward(encoder, store, rows, "cpu", "image"):
+            part.numpy()
+
+    def ours_compiled() -> None:
+        encoder.encode = fast
+        ours()
+        del encoder.encode
+
+    fast = extract.compiled(encoder.encode)
+    ours()
+    ours_compiled()  # the first pass compiles
+    seconds: dict[str, list[float]] = {"usual": [], "ours": [], "compiled": []}
+    rates = []
+    for _ in range(arguments.repeats):
+        rates.append(matrix_rate())
+        seconds["usual"].append(cpu(usual))
+        seconds["ours"].append(cpu(ours))
+        seconds["compiled"].append(cpu(ours_compiled))
+    gflop = vit_gflop(257, 768, 12, 14)
+    one, other, third = (statistics.median(seconds[name]) / len(files) for name in ("usual", "ours", "compiled"))
+    limit = gflop / statistics.median(rates)
+    print(f"ViT-B/14 at 224, {gflop:.1f} GFLOP per image; torch.mm {statistics.median(rates):.0f} GFLOP/s at its shapes, one thread")
+    for title, value in (("usual", one), ("ours", other), ("ours, RADBENCH_COMPILE=1", third)):
+        print(f"  {title:26} {value:.3f} s per image; the usual over it {one / value:.2f}; over the matrix limit {value / limit:.2f}")
+
+
+def matrix_rate(tokens: int = 8 * 257, width: int = 768, seconds: float = 1.0) -> float:
+    """GFLOP/s of the feed-forward product of a block, the largest one."""
+    left, right = torch.randn(tokens, width), torch.randn(width, 4 * width)
+    torch.mm(left, right)
+    start, count = time.process_time(), 0
+    while time.process_time() - start < seconds:
+        torch.mm(left, right)
+        count += 1
+    return 2 * tokens * width * 4 * width * count / (time.process_time() - start) / 1e9
+
+
+def vit_gflop(tokens: int, width: int, depth: int, patch: int) -> float:
+    """Multiplications and additions of a forward pass: products of the blocks, attention, patch embedding."""
+    return (depth * (24 * tokens * width**2 + 4 * tokens**2 * width) + 2 * tokens * width * 3 * patch**2) / 1e9
+
+
+if __name__ == "__main__":
+    main()
