@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from . import encoder
 from .artifact import ROOT
+from .datasets import READERS, known_labels
 from .errors import ConfigError, did_you_mean
 
 GENERATE = ("patients", "seed", "size", "sites", "masks", "reports")  # arguments of phantom.generate
@@ -36,15 +37,16 @@ class Strict(BaseModel):
 class Dataset(Strict):
     """One data set. `{root}` in `root` is replaced by the top-level `root`."""
 
-    reader: Literal["folder", "phantom"] = "folder"
+    reader: Literal[READERS] = "folder"
     title: str = ""
     root: str | None = None
-    options: dict[str, Any] = {}  # of the reader: labels (a list, or "auto"), report_column, mask_structure, subject_ids
+    options: dict[str, Any] = {}  # of the reader, see docs/datasets.md; labels: a list, or "auto"
     generate: dict[str, Any] = {}  # phantom only: patients, seed, size, sites, masks, reports
     sources: list[str] = []
     paper: str | None = None  # data set name in results/published/table1
     max_side: int | None = None
     max_broken: float = 0.05
+    intensity: Literal["range", "window", "percentile"] = "range"  # of DICOM and 16-bit pictures (radbench/dicom.py)
     seed: int = 0
     how_to_get: str = ""
 
@@ -181,9 +183,7 @@ def load(values: Mapping[str, Any], path: Path | str) -> Config:
             root = root.replace("{root}", config.root)
         options = dataset.options
         if options.get("labels") == "auto":
-            from .datasets import folder  # pandas takes a second; only this needs it
-
-            options = options | {"labels": folder.known_labels(Path(root or ""))}
+            options = options | {"labels": known_labels(dataset.reader, Path(root or ""))}  # imports pandas, which takes a second
         roots[name] = dataset.model_copy(update={"root": root, "options": options})
     return _with_labels(config.model_copy(update={"datasets": roots}), path)
 

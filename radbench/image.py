@@ -1,23 +1,28 @@
 """Image files to grey pixels, and grey pixels to encoder input.
 
-`decode` turns one file into (H, W) uint8 or uint16 with 1 = white (MONOCHROME1 inverted). The intensity rule is fixed:
-8-bit files keep their values; deeper files and DICOM are stretched from their own minimum and maximum to 0-65535, as
-RAD-DINO's card asks for DICOM. The resizers work on float32 in [0, 1] with Pillow's antialiased filters in float mode:
-no rounding to grey levels between steps.
+`decode` turns one file into (H, W) uint8 or uint16 with 1 = white (MONOCHROME1 inverted). 8-bit files keep their values;
+deeper files and DICOM are stretched from their own minimum and maximum to 0-65535, as RAD-DINO's card asks for DICOM, after
+the intensity rule of the configuration (`range` by default; `window` and `percentile` in radbench/dicom.py). The resizers
+work on float32 in [0, 1] with Pillow's antialiased filters in float mode: no rounding to grey levels between steps.
 """
 
 import dataclasses
 import hashlib
-from pathlib import Path
+import io
+import struct
+import zlib
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageFile
 
+from . import dicom
 from .errors import DataError
 
 INTENSITY_RULE = "8-bit: value/255; deeper and DICOM: (value - min)/(max - min)"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
-MIN_SIDE, MAX_PIXELS = 32, 200_000_000  # a radiograph has 1 to 20 million pixels
+MIN_SIDE, MAX_PIXELS = 32, dicom.MAX_PIXELS  # a radiograph has 1 to 20 million pixels
+RAW_SIDE = 2048
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC,
            "lanczos": Image.Resampling.LANCZOS, "box": Image.Resampling.BOX}  # fmt: skip
 
@@ -41,69 +46,80 @@ class Decoded:
         return hashlib.sha256(head + np.ascontiguousarray(self.pixels).tobytes()).hexdigest()
 
 
-def decode(path: Path) -> Decoded:
+class Source(Protocol):
+    """A file, or a member of an archive (radbench.datasets.files)."""
+
+    name: str
+    suffix: str
+
+    def read_bytes(self) -> bytes: ...
+
+
+def decode(source: Source, intensity: str = "range") -> Decoded:
     """Read one image file.
+
+    Args:
+        intensity: of DICOM and of pictures deeper than 8 bits; see `radbench.dicom.read`. Pictures know no window.
 
     Raises:
         DataError: the file is missing, empty, truncated, not an image, or of an absurd size. `error.what` is the
             reason for quarantine.csv.
     """
     try:
-        size = path.stat().st_size
+        content = source.read_bytes()
     except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror or error})") from None
-    if size == 0:
-        raise DataError(path, "empty file")
-    with open(path, "rb") as handle:
-        head = handle.read(132)
-    dicom = head[128:132] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom")
-    decoded = _decode_dicom(path) if dicom else _decode_picture(path)
+        raise DataError(source, f"cannot be read ({error.strerror or error})") from None
+    if not content:
+        raise DataError(source, "empty file")
+    if source.suffix.lower() == ".img":
+        decoded = _decode_raw(content, source)
+    elif dicom.looks_like(content, source.suffix):
+        frame = dicom.read(content, source, intensity)
+        decoded = Decoded(stretch(frame.pixels), frame.bits, frame.photometric, f"DICOM {frame.transfer_syntax}")
+    else:
+        decoded = _decode_picture(content, source, intensity)
     rows, cols = decoded.pixels.shape
     if min(rows, cols) < MIN_SIDE or rows * cols > MAX_PIXELS or max(rows, cols) > 20 * min(rows, cols):
-        raise DataError(path, f"absurd size {rows} x {cols}", expected=f"sides of {MIN_SIDE} pixels or more, aspect below 20")
+        raise DataError(source, f"absurd size {rows} x {cols}", expected=f"sides of {MIN_SIDE} pixels or more, aspect below 20")
     if decoded.pixels.min() == decoded.pixels.max():
-        raise DataError(path, "constant image")
+        raise DataError(source, "constant image")
     return decoded
 
 
-def _decode_picture(path: Path) -> Decoded:
+def _decode_picture(content: bytes, where: Source, intensity: str) -> Decoded:
     try:
-        with Image.open(path) as picture:
-            source, mode = picture.format or "unknown", picture.mode
+        with Image.open(io.BytesIO(content)) as picture:
+            name, mode = picture.format or "unknown", picture.mode
+            if getattr(picture, "n_frames", 1) > 1:
+                raise DataError(where, f"{name} of {picture.n_frames} frames", expected="one picture")
             picture.load()
             if mode in ("I;16", "I;16B", "I;16L", "I"):
                 pixels, bits = np.asarray(picture.convert("I"), dtype=np.int64), 16
             elif mode == "F":
-                raise DataError(path, "floating-point image", expected="8 or 16 bits per pixel")
+                raise DataError(where, "floating-point image", expected="8 or 16 bits per pixel")
             else:
                 pixels, bits = np.asarray(picture.convert("L")), 8
     except DataError:
         raise
     except Image.UnidentifiedImageError:
-        raise DataError(path, "not an image") from None
+        raise DataError(where, "not an image") from None
     except Image.DecompressionBombError as error:
-        raise DataError(path, f"absurd size ({error})") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow raises all four for damaged files
-        raise DataError(path, f"truncated or damaged ({error})") from None
-    return Decoded(pixels if bits == 8 else stretch(pixels), bits, "MONOCHROME2", source)
+        raise DataError(where, f"absurd size ({error})") from None
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, zlib.error, struct.error) as error:  # Pillow raises all of these
+        raise DataError(where, f"truncated or damaged ({error})") from None
+    if bits == 16 and intensity == "percentile":
+        pixels = pixels.clip(*np.percentile(pixels, [1, 99]))
+    return Decoded(pixels if bits == 8 else stretch(pixels), bits, "MONOCHROME2", name)
 
 
-def _decode_dicom(path: Path) -> Decoded:
-    import pydicom
-    from pydicom.pixels import apply_modality_lut
-
-    try:
-        dataset = pydicom.dcmread(path, force=True)
-        raw = dataset.pixel_array
-        pixels = apply_modality_lut(raw, dataset).astype(np.float64)
-    except Exception as error:  # pydicom and its decoders raise a dozen unrelated classes for damaged files
-        raise DataError(path, f"DICOM that cannot be decoded ({type(error).__name__}: {error})") from None
-    if pixels.ndim != 2:
-        raise DataError(path, f"DICOM of shape {pixels.shape}", expected="one grey frame")
-    photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
-    if photometric == "MONOCHROME1":
-        pixels = pixels.max() - pixels
-    return Decoded(stretch(pixels), int(dataset.get("BitsStored", 16)), photometric, "DICOM")
+def _decode_raw(content: bytes, where: Source) -> Decoded:
+    """JSRT's files: no header, 2048 x 2048 big-endian 16-bit words of which 12 bits are used."""
+    if len(content) != 2 * RAW_SIDE**2:
+        raise DataError(
+            where, f"{len(content)} bytes", expected=f"{2 * RAW_SIDE**2}: {RAW_SIDE} x {RAW_SIDE} 16-bit words without a header"
+        )
+    pixels = np.frombuffer(content, dtype=">u2").reshape(RAW_SIDE, RAW_SIDE).astype(np.int64)
+    return Decoded(stretch(pixels), 12, "MONOCHROME2", "raw 16-bit")
 
 
 def stretch(pixels: np.ndarray) -> np.ndarray:

@@ -114,7 +114,8 @@ class Plan:
 
     def index(self, dataset: str) -> str:
         entry = self.config.datasets[dataset]
-        spec = entry.model_dump(include={"reader", "root", "options", "sources", "max_side", "seed", "max_broken", "how_to_get"})
+        fields = {"reader", "root", "options", "sources", "max_side", "seed", "max_broken", "intensity", "how_to_get"}
+        spec = entry.model_dump(include=fields)
         return _python("radbench.index", dataset=dataset, spec=spec)
 
     def pretrain(self, run: str) -> str:

@@ -1,31 +1,79 @@
-"""Data sets: each file reads one owner's layout and lists its images as `Record`s. Pixels are radbench.index's business."""
+"""Data sets: each file reads one owner's layout and lists its images as `Record`s. Pixels are radbench.index's business.
+
+A reader is a module with `Options` (frozen dataclass) and `records(root, options) -> list[Record]`; its name is the file's.
+One that reads an owner's release also has `LABELS` (the owner's findings, in the owner's order) and `RELEASES`
+({version: {"images": …, "patients": …, "studies": …}}): what a complete copy holds, to compare with, never to insist on.
+"""
 
 import dataclasses
+import importlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .files import File
+
+READERS = ("folder", "phantom", "mimic_cxr", "chexpert", "nih_cxr14", "padchest", "brax", "vindr_cxr", "rsna", "iu_xray",
+           "mimic_segmentation", "vindr_ribcxr")  # fmt: skip
+
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels from the left and the top, in the frame of `Mask.size`
 
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
-    """Where one structure of one image is: `bit` of the file's pixels, or (bit None) where they are not zero."""
+    """Where one structure of one image is.
+
+    With `path`: where `bit` of the file's pixels is set, or (bit None) where they are not zero. Without: inside `polygons`
+    (even-odd within one polygon, any of several) or in `runs`, (first pixel, length) counted down the columns; or in `box`.
+    Either is cut to `box` and, with `sides`, to the connected parts nearer to the first of two boxes than to the second.
+    Coordinates count in a picture of `size` (rows, columns), which may be another than the image's, of the same aspect.
+    """
 
     structure: str
-    path: Path
+    path: "File | None" = None
     bit: int | None = None
+    polygons: tuple[tuple[tuple[float, float], ...], ...] = ()
+    runs: tuple[tuple[int, int], ...] | None = None
+    box: Box | None = None
+    sides: tuple[Box, Box] | None = None
+    size: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One image before it was opened. `split` may be empty: radbench.index then splits by patient."""
+    """One image before it was opened. `split` may be empty: radbench.index then splits by patient.
+
+    An empty `patient_id` says that the owner releases none: the image then counts as a patient of its own.
+    """
 
     image_id: str
     patient_id: str
     study_id: str
-    view: str
+    view: str  # PA, AP, AP_SUPINE, FRONTAL (PA or AP, not told which), LATERAL, OTHER, UNKNOWN
     split: str
     site: str
     sex: str
     age: float  # years, NaN when not given
-    path: Path
+    path: "File"
     labels: dict[str, float]  # 1 present, 0 absent, -1 uncertain, NaN blank
     masks: tuple[Mask, ...]
     report: str
+    inverted: bool = False  # stored with 0 = white by a file that does not say so
+
+
+def module_name(name: str) -> str:
+    """The module of a reader. "phantom" writes a tidy folder, which is read as one."""
+    return f"{__name__}.{'folder' if name == 'phantom' else name}"
+
+
+def reader(name: str) -> tuple[Callable[[Path, object], list[Record]], type]:
+    """`records` and `Options` of a reader; only its own module is imported."""
+    module = importlib.import_module(module_name(name))
+    return module.records, module.Options
+
+
+def known_labels(name: str, root: Path) -> list[str]:
+    """What `labels: auto` stands for: the owner's findings, or those of a tidy folder whose columns are findings by name."""
+    module = importlib.import_module(module_name(name))
+    return module.known_labels(root) if hasattr(module, "known_labels") else list(module.LABELS)

@@ -197,7 +197,7 @@ def test_monochrome1_and_monochrome2_of_one_picture_are_equal(tmp_path):
         dataset.save_as(tmp_path / name, enforce_file_format=True)
     first, second = decode(tmp_path / "one.dcm"), decode(tmp_path / "two.dcm")
     np.testing.assert_array_equal(first.pixels, second.pixels)
-    assert (first.photometric, first.bits, first.source_format) == ("MONOCHROME1", 12, "DICOM")
+    assert (first.photometric, first.bits, first.source_format) == ("MONOCHROME1", 12, "DICOM 1.2.840.10008.1.2.1")
 
 
 def test_real_images_are_indexed_whole(real_folder, tmp_path):

@@ -1,0 +1,303 @@
+"""Finding an owner's files: below a root that may be renamed, nested, flat or in parts, extracted or still in archives.
+
+A `Tree` knows every file below a root by its path; a `Member` is a file inside an archive and is read like a `Path`
+(`name`, `suffix`, `size`, `read_bytes`). Nothing is ever extracted. Archives (.zip .tar .tgz .tar.gz) are opened only when
+something is not among the extracted files. A compressed tar can be read only from its start, so images in a large .tgz
+are slow unless they are asked for in its own order, as the readers do.
+
+Names are compared without regard to case; hidden files and `__MACOSX` are passed over; links are followed, loops are not.
+"""
+
+import collections
+import functools
+import os
+import re
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from ..errors import DataError
+
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz")
+MAX_BYTES = 2**30  # of one unpacked file; a radiograph of 200 million pixels has 0.4 GiB
+MAX_MEMBERS = 3_000_000  # of one archive
+MAX_RATIO = 1000  # of unpacked to packed size, above MIN_BOMB
+MIN_BOMB = 2**26
+PASSED_OVER = 64  # members of a compressed tar kept in memory after they were passed, for threads that come a little late
+
+
+class Member:
+    """One file inside an archive."""
+
+    def __init__(self, archive: "Archive", path: str, size: int, handle: object):
+        self.archive, self.path, self.size, self._handle = archive, path, size, handle
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.path).name
+
+    @property
+    def suffix(self) -> str:
+        return PurePosixPath(self.path).suffix
+
+    def read_bytes(self) -> bytes:
+        """The unpacked content. Raises DataError when the archive is damaged or unpacks to more than it declares."""
+        return self.archive.read(self._handle, self.size)
+
+    def relative_to(self, root: Path) -> str:
+        """`archive.zip/folder/name`, with the archive's path relative to `root`."""
+        return f"{self.archive.path.relative_to(root)}/{self.path}"
+
+    def __str__(self) -> str:
+        return f"{self.archive.path}/{self.path}"
+
+
+class Broken:
+    """A file that the owner or its users know to be unusable: it is not opened, and reported with this reason."""
+
+    def __init__(self, path: Path, reason: str):
+        self.path, self.reason, self.name, self.suffix, self.size = path, reason, path.name, path.suffix, 1
+
+    def read_bytes(self) -> bytes:
+        raise DataError(self.path, self.reason)
+
+    def relative_to(self, root: Path) -> str:
+        return str(self.path.relative_to(root))
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+File = Path | Member | Broken
+
+
+class Archive:
+    """A zip or tar file: its members by name, and their content. Threads may read at the same time."""
+
+    def __init__(self, path: Path):
+        self.path, self._lock = path, threading.Lock()
+        self._last, self._passed = -1, collections.OrderedDict()  # of a compressed tar
+
+    @functools.cached_property
+    def _file(self) -> zipfile.ZipFile | tarfile.TarFile:
+        return zipfile.ZipFile(self.path) if self.path.suffix.lower() == ".zip" else tarfile.open(self.path)
+
+    def members(self) -> list[Member]:
+        """Its plain files.
+
+        Raises:
+            DataError: it is damaged or encrypted, a member's path leaves it, or a member would unpack to an absurd size.
+        """
+        found = []
+        try:
+            for member in self._list():
+                self._check(member)
+                found.append(member)
+        except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
+            raise DataError(self.path, f"archive that cannot be read ({error})", fix="download it again, or extract it") from None
+        return found
+
+    def _check(self, member: Member) -> None:
+        parts = PurePosixPath(member.path.replace("\\", "/")).parts
+        if ".." in parts or member.path.startswith("/"):
+            raise DataError(self.path, f"the member {member.path!r} leaves the archive", fix="do not use this archive")
+        if member.size > MAX_BYTES:
+            raise DataError(self.path, f"the member {member.path!r} unpacks to {member.size} bytes", expected=f"at most {MAX_BYTES}",
+                            fix="extract it yourself if you trust it")  # fmt: skip
+
+    def _list(self) -> Iterator[Member]:
+        if isinstance(self._file, zipfile.ZipFile):
+            entries = [entry for entry in self._file.infolist() if not entry.is_dir()]
+            for entry in entries:
+                if entry.flag_bits & 1:
+                    raise ValueError(f"{entry.filename} is encrypted")
+                if entry.file_size > max(MIN_BOMB, MAX_RATIO * entry.compress_size):
+                    raise ValueError(f"{entry.filename} unpacks {entry.compress_size} bytes to {entry.file_size}")
+                yield Member(self, entry.filename, entry.file_size, entry)
+        else:
+            for number, entry in enumerate(self._file):
+                if number > MAX_MEMBERS:
+                    raise ValueError(f"more than {MAX_MEMBERS} members")
+                if entry.isfile():  # links and devices are nobody's radiograph
+                    yield Member(self, entry.name.removeprefix("./"), entry.size, (number, entry))
+
+    def read(self, handle: object, size: int) -> bytes:
+        """The content of one member, never more than `size` bytes."""
+        try:
+            if isinstance(self._file, zipfile.ZipFile):
+                with self._file.open(handle) as stream:
+                    return stream.read(size + 1)[:size]
+            with self._lock:
+                return self._read_tar(*handle)
+        except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, RuntimeError, NotImplementedError) as error:
+            raise DataError(self.path, f"damaged archive ({error})", fix="download it again") from None
+
+    def _read_tar(self, number: int, entry: tarfile.TarInfo) -> bytes:
+        if number in self._passed:
+            return self._passed.pop(number)
+        if self.path.suffix.lower() != ".tar" and self._last < number <= self._last + PASSED_OVER:
+            members = self._file.getmembers()  # going back in a compressed tar starts at its beginning: keep what is passed
+            for between in range(self._last + 1, number):
+                if members[between].isfile() and members[between].size <= MAX_BYTES // PASSED_OVER:
+                    self._passed[between] = self._file.extractfile(members[between]).read()
+        self._last = max(self._last, number)
+        while len(self._passed) > PASSED_OVER:
+            self._passed.popitem(last=False)
+        return self._file.extractfile(entry).read()
+
+
+class Tree:
+    """Every file below `root`: first the extracted ones, then, when these do not do, those in archives.
+
+    Raises:
+        DataError: `root` is not a folder.
+    """
+
+    def __init__(self, root: Path):
+        if not root.is_dir():
+            raise DataError(root, "no such folder", fix="set `root` of the data set in the configuration")
+        self.root = root
+        self.extracted: dict[str, Path] = {}
+        self._archives: list[Path] = []
+        for path in sorted(_walk(root)):
+            relative = path.relative_to(root).as_posix()
+            if relative.lower().endswith(ARCHIVES):
+                self._archives.append(path)
+            self.extracted[relative] = path
+
+    @functools.cached_property
+    def archived(self) -> dict[str, Member]:
+        """Files in archives by path; the archive itself counts as a folder. Opens every archive."""
+        found = {}
+        for path in self._archives:
+            for member in Archive(path).members():
+                if _wanted(member.path):
+                    found[f"{path.relative_to(self.root).as_posix()}/{member.path}"] = member
+        return found
+
+    def matching(self, pattern: str) -> list[File]:
+        """Files whose path below the root ends in the regular expression, nearest to the root first; archives if none is extracted."""
+        wanted = re.compile(rf"(?:.*/)?(?:{pattern})", re.IGNORECASE)
+        for files in (self.extracted, self.archived) if self._archives else (self.extracted,):
+            found = [relative for relative in files if wanted.fullmatch(relative)]
+            if found:
+                return [files[relative] for relative in sorted(found, key=lambda name: (name.count("/"), len(name), name))]
+        return []
+
+    def one(self, pattern: str, what: str, fix: str = "") -> File:
+        """The one file that matches, nearest to the root. Raises DataError without one, or with two equally near."""
+        found = self.matching(pattern)
+        if not found:
+            raise self.missing(what, fix)
+        rivals = [file for file in found if _depth(file, self.root) == _depth(found[0], self.root)]
+        kinds = {_without_gz(file) for file in rivals}
+        if len(kinds) > 1:
+            raise DataError(self.root, f"{what} is there {len(kinds)} times", got=[str(file.relative_to(self.root)) for file in rivals[:4]],
+                            fix="point `root` at one of them")  # fmt: skip
+        return min(rivals, key=lambda file: file.name.lower().endswith(".gz"))
+
+    def missing(self, what: str, fix: str = "") -> DataError:
+        """The error that says what was looked for and what lies there."""
+        there = sorted(entry.name + "/" * entry.is_dir() for entry in self.root.iterdir())
+        return DataError(self.root, f"no {what}", got=f"{', '.join(there[:12]) or 'an empty folder'}{' …' * (len(there) > 12)}",
+                         expected=what, fix=fix or "see docs/datasets.md for the layout")  # fmt: skip
+
+    def lookup(self, depth: int, suffixes: Iterable[str] | None = None, below: str = "") -> "Lookup":
+        """Files by the last `depth` parts of their path. `below`: only those in this folder, given relative to the root."""
+        return Lookup(self, depth, suffixes, below)
+
+
+class Lookup:
+    """Finds listed files by the end of their path: where the owner's folders were renamed, flattened or split does not matter.
+
+    `suffixes`: only files that end so count, and another of them than the listed one will do; None: any name, exactly as listed.
+    """
+
+    def __init__(self, tree: Tree, depth: int, suffixes: Iterable[str] | None, below: str):
+        self.tree, self.depth, self.below = tree, depth, below.strip("/").casefold()
+        self.suffixes = tuple(suffix.lower() for suffix in suffixes) if suffixes is not None else None
+        self.extracted = self._keys(tree.extracted)
+
+    @functools.cached_property
+    def archived(self) -> dict[str, File]:
+        return self._keys(self.tree.archived)
+
+    def _keys(self, files: dict[str, File]) -> dict[str, File]:
+        found: dict[str, File] = {}
+        for suffix in self.suffixes or ("",):  # an earlier suffix goes before a later one
+            for relative, file in files.items():
+                folded = relative.casefold()
+                if folded.endswith(suffix) and (not self.below or folded.startswith(self.below + "/")):
+                    found.setdefault(self._key(folded), file)
+        return found
+
+    def _key(self, name: str) -> str:
+        key = "/".join(PurePosixPath(name.casefold()).parts[-self.depth :])
+        return _without_suffix(key, self.suffixes)
+
+    def find(self, listed: str) -> File | None:
+        """The file that a table calls `listed`, or None. Raises DataError when the name leaves the root."""
+        guard(self.tree.root, listed)
+        key = self._key(listed.replace("\\", "/"))
+        return self.extracted.get(key) or (self.archived.get(key) if self.tree._archives else None)
+
+    def found_or_listed(self, listed: str) -> File:
+        """The file, or the path at which it would be: radbench.index then reports it as missing."""
+        return self.find(listed) or self.tree.root / listed
+
+    def __len__(self) -> int:
+        return len(self.extracted) or (len(self.archived) if self.tree._archives else 0)
+
+    def items(self) -> list[tuple[str, File]]:
+        """(key, file) of every file, extracted and archived, in order of path."""
+        both = (self.archived if self.tree._archives else {}) | self.extracted
+        return sorted(both.items())
+
+
+def guard(where: object, name: str) -> None:
+    """Raise DataError when a name from a table is absolute or climbs out of its folder."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
+        raise DataError(where, f"the file name {name!r} leaves the folder", fix="name files inside the folder only")
+
+
+def folder_of(file: File, root: Path) -> str:
+    """The folder of a file relative to the root, `""` for the root itself; of a member, its archive and folder."""
+    folder = str(PurePosixPath(str(file.relative_to(root))).parent)
+    return "" if folder == "." else folder
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    seen = set()
+    for folder, names, files in os.walk(root, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:  # a link back to a folder above, or a second way to one
+            names.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        names[:] = sorted(name for name in names if _wanted(name))
+        for name in files:
+            if _wanted(name):
+                yield Path(folder, name)
+
+
+def _wanted(relative: str) -> bool:
+    return not any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(relative).parts)
+
+
+def _depth(file: File, root: Path) -> int:
+    return str(file.relative_to(root)).count("/")
+
+
+def _without_gz(file: File) -> str:
+    return str(file).lower().removesuffix(".gz")
+
+
+def _without_suffix(key: str, suffixes: tuple[str, ...] | None) -> str:
+    for suffix in sorted(suffixes or (), key=len, reverse=True):
+        if suffix and key.endswith(suffix):
+            return key[: -len(suffix)]
+    return key

@@ -1,0 +1,150 @@
+"""DICOM radiographs to grey pixels: any transfer syntax in use, modality LUT, VOI on request, MONOCHROME1 inverted. Done once, here.
+
+Headers and uncompressed or run-length pixels are pydicom's; JPEG (baseline, extended, lossless), JPEG-LS and JPEG 2000 go
+to imagecodecs, which is bit-exact and several times as fast as pydicom's plug-ins (docs/performance.md). Only pixels and
+four technical facts leave this module; no other tag of the file is kept, so no person can be named by what is stored.
+"""
+
+import dataclasses
+import io
+
+import numpy as np
+
+from .errors import DataError
+
+#: pixels of a file that are not there, or too many: refused before anything is decoded
+MAX_PIXELS = 200_000_000
+JPEG = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}
+JPEG_LS = {"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"}
+JPEG_2000 = {"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202",
+             "1.2.840.10008.1.2.4.203"}  # fmt: skip
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+INTENSITIES = ("range", "window", "percentile")
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """float64 (H, W) after modality LUT and the intensity rule, 1 = white only in order; and what the file says of itself."""
+
+    pixels: np.ndarray
+    bits: int
+    photometric: str
+    transfer_syntax: str
+
+
+def looks_like(content: bytes, suffix: str) -> bool:
+    """Whether this is a DICOM file: by its preamble, or by its name where a de-identifier has cut the preamble off."""
+    if content[128:132] == b"DICM":
+        return True
+    picture = content[:8] == b"\x89PNG\r\n\x1a\n" or content[:3] == b"\xff\xd8\xff" or content[:4] in (b"II*\0", b"MM\0*")
+    return not picture and suffix.lower() not in PICTURES  # a UID as a name ends in a number
+
+
+def read(content: bytes, where: object, intensity: str = "range") -> Frame:
+    """One grey frame.
+
+    Args:
+        intensity: "range" keeps the values (the store then stretches minimum to maximum); "window" applies the file's VOI
+            LUT or first window, where it has one; "percentile" clips to the 1st and 99th percentile.
+
+    Raises:
+        DataError: not DICOM, no pixels, colour, several frames, an absurd size, a decoder's complaint, or values that are
+            not finite; `error.what` is the reason for quarantine.csv.
+    """
+    import pydicom
+    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+
+    try:
+        dataset = pydicom.dcmread(io.BytesIO(content), force=True)
+    except Exception as error:  # pydicom raises many unrelated classes for damaged headers
+        raise DataError(where, f"not a DICOM file ({type(error).__name__}: {error})") from None
+    if "PixelData" not in dataset:
+        raise DataError(where, "DICOM without pixel data" if len(dataset) else "not an image")
+    _check(dataset, where)
+    try:
+        raw = _decoded(dataset)
+        pixels = np.asarray(apply_modality_lut(raw, dataset), dtype=np.float64)
+        if intensity == "window":
+            pixels = np.asarray(apply_voi_lut(pixels if "WindowCenter" in dataset else raw, dataset, index=0), dtype=np.float64)
+    except DataError:
+        raise
+    except Exception as error:  # the decoders raise a dozen unrelated classes for damaged streams
+        raise DataError(
+            where, f"DICOM that cannot be decoded ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        ) from None
+    if pixels.shape != (int(dataset.Rows), int(dataset.Columns)):
+        raise DataError(where, f"DICOM of shape {pixels.shape} where the header says {dataset.Rows} x {dataset.Columns}")
+    if not np.isfinite(pixels).all():
+        raise DataError(where, "DICOM with values that are not finite", got=f"rescale slope {dataset.get('RescaleSlope')}")
+    pixels = _without_padding(pixels, raw, dataset)
+    if intensity == "percentile":
+        pixels = pixels.clip(*np.percentile(pixels, [1, 99]))
+    photometric = str(dataset.PhotometricInterpretation)
+    if photometric == "MONOCHROME1":
+        pixels = pixels.max() + pixels.min() - pixels
+    return Frame(pixels, int(dataset.BitsStored), photometric, str(dataset.file_meta.TransferSyntaxUID))
+
+
+def _check(dataset, where: object) -> None:
+    """Fill in what de-identifiers drop, and refuse what is no radiograph before it costs memory."""
+    from pydicom.uid import ImplicitVRLittleEndian
+
+    meta = getattr(dataset, "file_meta", None)
+    if meta is None or "TransferSyntaxUID" not in meta:
+        from pydicom.dataset import FileMetaDataset
+
+        dataset.file_meta = FileMetaDataset() if meta is None else meta
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    missing = [name for name in ("Rows", "Columns", "BitsAllocated") if dataset.get(name) in (None, "")]
+    if missing:
+        raise DataError(where, f"DICOM without {', '.join(missing)}")
+    rows, cols = int(dataset.Rows), int(dataset.Columns)
+    if rows < 1 or cols < 1 or rows * cols > MAX_PIXELS:
+        raise DataError(where, f"absurd size {rows} x {cols}")
+    if int(dataset.get("NumberOfFrames") or 1) > 1:
+        raise DataError(where, f"DICOM of {dataset.NumberOfFrames} frames", expected="one grey frame")
+    if int(dataset.get("SamplesPerPixel") or 1) > 1:
+        raise DataError(where, f"DICOM in colour ({dataset.get('PhotometricInterpretation')})", expected="one grey frame")
+    defaults = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0,
+                "BitsStored": int(dataset.BitsAllocated)}  # fmt: skip
+    for name, value in defaults.items():
+        if dataset.get(name) in (None, ""):
+            setattr(dataset, name, value)
+    if dataset.get("HighBit") in (None, ""):
+        dataset.HighBit = int(dataset.BitsStored) - 1
+    if str(dataset.PhotometricInterpretation) not in ("MONOCHROME1", "MONOCHROME2"):
+        raise DataError(where, f"DICOM in colour ({dataset.PhotometricInterpretation})", expected="MONOCHROME1 or MONOCHROME2")
+
+
+def _decoded(dataset) -> np.ndarray:
+    """Stored values (H, W), sign and unused bits taken care of."""
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    if syntax not in JPEG | JPEG_LS | JPEG_2000:
+        return np.squeeze(dataset.pixel_array)
+    import imagecodecs
+    from pydicom.encaps import generate_frames
+
+    stream = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    if syntax in JPEG:
+        pixels = imagecodecs.jpeg_decode(stream)
+    else:
+        pixels = imagecodecs.jpegls_decode(stream) if syntax in JPEG_LS else imagecodecs.jpeg2k_decode(stream)
+    pixels = np.squeeze(pixels)
+    if int(dataset.PixelRepresentation) and pixels.dtype.kind == "u":  # two's complement of BitsStored bits
+        sign = 1 << (int(dataset.BitsStored) - 1)
+        pixels = (pixels.astype(np.int32) & (2 * sign - 1) ^ sign) - sign
+    return pixels
+
+
+def _without_padding(pixels: np.ndarray, raw: np.ndarray, dataset) -> np.ndarray:
+    """Padding beyond the collimator is no tissue: it takes the darkest value of the image instead of stretching its range."""
+    value = dataset.get("PixelPaddingValue")
+    if not isinstance(value, int):
+        return pixels
+    limit = dataset.get("PixelPaddingRangeLimit")
+    low, high = sorted((value, limit if isinstance(limit, int) else value))
+    padded = (raw >= low) & (raw <= high)
+    if not padded.any() or padded.all():
+        return pixels
+    dark = pixels[~padded].max() if str(dataset.PhotometricInterpretation) == "MONOCHROME1" else pixels[~padded].min()
+    return np.where(padded, dark, pixels)
