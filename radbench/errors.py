@@ -11,8 +11,12 @@ are simply not present are no error: they are `Absent`, a named gap that travels
 """
 
 import difflib
+import errno
 import sys
 from collections.abc import Callable, Iterable
+
+#: conditions of the machine that get a sentence of their own
+LACKS = {errno.ENOSPC: "DiskFull", errno.EDQUOT: "QuotaExceeded", errno.EROFS: "ReadOnlyDisk"}
 
 
 class RadbenchError(Exception):
@@ -62,4 +66,10 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
         sys.exit(main() or 0)
     except RadbenchError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:  # what a machine runs out of is no mistake in the code
+        if error.errno not in LACKS:
+            raise
+        print(f"{LACKS[error.errno]}: {error.filename or 'while writing'}; next: make room or take another place, then run it again: "
+              "what was finished is kept", file=sys.stderr)  # fmt: skip
         sys.exit(1)

@@ -21,14 +21,16 @@ from .datasets import READERS, Record, masks, module_name, reader
 from .errors import ConfigError, DataError, run_entry_point
 from .image import INTENSITY_RULE, Decoded, decode, resize
 from .parallel import in_parallel
-from .progress import progress
+from .progress import Progress
 from .protocol import from_overrides
+from .store import shard_name
 
 FOLDS = 5
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 VAL_SHARE_OF_TRAIN = 0.1  # carved out when the owner gives train and test only
 MAX_BROKEN = 0.05  # share of files; above it something is wrong with the folder, not with the files
 MAX_STRUCTURES = 32
+SHARD = 4096  # images: what a killed run has to do again at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +83,7 @@ def build_index(dataset: str, spec: Spec, results: Path, workers: int = 1) -> ar
              "source": artifact.source_hash("radbench.index", module_name(spec.reader))}  # fmt: skip
     return artifact.build(results / "index" / dataset, kind="index", key_parts=parts, make=make, parents=parents,
                           publish=("index.parquet", "quarantine.csv"), absent_facts=facts,
-                          make_absent=_write_empty)  # fmt: skip
+                          make_absent=_write_empty, resumable=True)  # fmt: skip
 
 
 def _table_hashes(root: Path) -> dict[str, str]:
@@ -105,9 +107,45 @@ def _write_index(work: Path, dataset: str, spec: Spec, root: Path, records: list
         raise DataError(root, f"{len(structures)} structures", expected=f"at most {MAX_STRUCTURES} per data set")
     mask_dtype = np.dtype(f"uint{next(bits for bits in (8, 16, 32) if len(structures) <= bits)}")
     rows, broken, seen = [], [], {}
-    with open(work / "pixels.bin", "wb") as pixels_file, open(work / "masks.bin", "wb") as masks_file:
+    starts = range(0, len(records), SHARD)
+    kept = sum(min(SHARD, len(records) - start) for number, start in enumerate(starts) if _part(work, number).exists())
+    report = Progress(f"index {dataset}", len(records), "images", start=kept)
+    for number, start in enumerate(starts):
+        if not _part(work, number).exists():  # an interrupted run goes on with the first shard that it has not finished
+            shard = records[start : start + SHARD]
+            _write_shard(work, number, dataset, spec, root, shard, structures, mask_dtype, dict(seen), workers, report)
+        part = json.loads(_part(work, number).read_text())
+        rows, broken = rows + part["rows"], broken + part["broken"]
+        seen |= {row["sha256"]: row["image_id"] for row in part["rows"]}
+    for number in range(len(starts)):
+        _part(work, number).unlink()
+    pd.DataFrame(broken, columns=["file", "reason"]).to_csv(work / "quarantine.csv", index=False)
+    lost = len(records) - len(rows)
+    if lost > spec.max_broken * len(records) or not rows:
+        raise DataError(root, f"{lost} of {len(records)} images cannot be used", got=[entry["reason"] for entry in broken[:3]],
+                        expected=f"at most {spec.max_broken:.0%}", fix="mend the folder, or raise max_broken")  # fmt: skip
+    table = pd.DataFrame(rows).astype({column: np.float32 for column in rows[0] if column.startswith("labels.")})
+    table["split"], table["fold"] = _splits(table, spec.seed)
+    _write_split_lists(work, table)
+    table.to_parquet(work / "index.parquet", index=False)
+    patient_ids = spec.options.get("subject_ids", True) and all(record.patient_id for record in records)
+    return _facts(work, table, structures, len(broken), patient_ids) | {
+        "mask_dtype": mask_dtype.name, "intensity": spec.intensity, "intensity_rule": INTENSITY_RULE}  # fmt: skip
+
+
+def _part(work: Path, number: int) -> Path:
+    """The rows of one shard, while the index is being made: they vouch for the shard's pixels."""
+    return work / f"part-{number:05}.json"
+
+
+def _write_shard(work: Path, number: int, dataset: str, spec: Spec, root: Path, records: list[Record], structures: list[str],
+                 mask_dtype: np.dtype, seen: dict[str, str], workers: int, report: Progress) -> None:  # fmt: skip
+    """Decode some records into `pixels-{number}.bin` and `masks-{number}.bin`, then write their rows."""
+    rows, broken = [], []
+    with open(work / shard_name("pixels", number), "wb") as pixels_file, open(work / shard_name("masks", number), "wb") as masks_file:
         opened = in_parallel(functools.partial(_open, max_side=spec.max_side, intensity=spec.intensity), records, workers)
-        for record, image, problem in progress(opened, f"index {dataset}", len(records), "images"):
+        for record, image, problem in opened:
+            report.add()
             if image is not None and image.sha256 in seen:
                 image, problem = None, f"duplicate: the same pixels as {seen[image.sha256]}"
             if image is None:
@@ -117,25 +155,14 @@ def _write_index(work: Path, dataset: str, spec: Spec, root: Path, records: list
             mask, annotated, mask_problems = _read_masks(record, structures, root, image.pixels.shape)
             broken += mask_problems
             rows.append(_row(dataset, record, image, root) | {
-                "offset": pixels_file.tell(), "mask_offset": masks_file.tell() if mask is not None else -1,
+                "shard": number, "offset": pixels_file.tell(), "mask_offset": masks_file.tell() if mask is not None else -1,
                 "mask_rows": 0 if mask is None else mask.shape[0], "mask_cols": 0 if mask is None else mask.shape[1],
                 "mask_annotated": annotated,
             })  # fmt: skip
             pixels_file.write(np.ascontiguousarray(image.pixels).tobytes())
             if mask is not None:
                 masks_file.write(mask.astype(mask_dtype).tobytes())
-    pd.DataFrame(broken, columns=["file", "reason"]).to_csv(work / "quarantine.csv", index=False)
-    lost = len(records) - len(rows)
-    if lost > spec.max_broken * len(records) or not rows:
-        raise DataError(root, f"{lost} of {len(records)} images cannot be used", got=[entry["reason"] for entry in broken[:3]],
-                        expected=f"at most {spec.max_broken:.0%}", fix="mend the folder, or raise max_broken")  # fmt: skip
-    table = pd.DataFrame(rows)
-    table["split"], table["fold"] = _splits(table, spec.seed)
-    _write_split_lists(work, table)
-    table.to_parquet(work / "index.parquet", index=False)
-    patient_ids = spec.options.get("subject_ids", True) and all(record.patient_id for record in records)
-    return _facts(work, table, structures, len(broken), patient_ids) | {
-        "mask_dtype": mask_dtype.name, "intensity": spec.intensity, "intensity_rule": INTENSITY_RULE}  # fmt: skip
+    artifact.write_bytes(_part(work, number), json.dumps({"rows": rows, "broken": broken}, default=float).encode())
 
 
 def _open(record: Record, max_side: int | None, intensity: str) -> tuple[Record, Decoded | None, str]:

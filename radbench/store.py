@@ -1,10 +1,10 @@
 """Reading an index: rows, pixels and masks of one data set, memory-mapped.
 
-`pixels.bin` holds every image one after the other, each at its own size (aspect kept); `masks.bin` holds one unsigned integer
-per pixel of a mask (`facts.mask_dtype`), in which bit k is `structures[k]`. Offsets count bytes and lie in `index.parquet`.
+A shard `pixels-{number}.bin` holds some thousand images one after the other, each at its own size (aspect kept);
+`masks-{number}.bin` holds one unsigned integer per pixel of a mask (`facts.mask_dtype`), in which bit k is `structures[k]`.
+Shards and offsets (in bytes) lie in `index.parquet`.
 """
 
-import functools
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,11 @@ import pyarrow.parquet as pq
 from . import artifact
 from .errors import ArtifactError
 from .image import to_unit
+
+
+def shard_name(kind: str, number: int) -> str:
+    """File name of a shard of "pixels" or "masks"."""
+    return f"{kind}-{number:05}.bin"
 
 
 class Index:
@@ -26,6 +31,7 @@ class Index:
         self._count = pq.read_metadata(self._file).num_rows
         self._names = pq.read_schema(self._file).names
         self._columns: dict[str, np.ndarray] = {}
+        self._shards: dict[tuple[str, int], np.ndarray] = {}
         self.structures: list[str] = list(self.meta.facts["structures"])
 
     def __len__(self) -> int:
@@ -50,19 +56,18 @@ class Index:
             keep &= np.isin(self["site"].astype(str), sites)
         return np.flatnonzero(keep)
 
-    @functools.cached_property
-    def _pixels(self) -> np.ndarray:
-        return np.memmap(self.meta.file("pixels.bin"), dtype=np.uint8, mode="r")
-
-    @functools.cached_property
-    def _masks(self) -> np.ndarray:
-        return np.memmap(self.meta.file("masks.bin"), dtype=np.uint8, mode="r")
+    def _bytes(self, kind: str, row: int) -> np.ndarray:
+        """The shard that holds a row, mapped at its first use."""
+        place = kind, int(self["shard"][row])
+        if place not in self._shards:
+            self._shards[place] = np.memmap(self.meta.file(shard_name(*place)), dtype=np.uint8, mode="r")
+        return self._shards[place]
 
     def pixels(self, row: int) -> np.ndarray:
         """The stored (H, W) uint8 or uint16 pixels, 1 = white."""
         rows, cols, start = int(self["rows"][row]), int(self["cols"][row]), int(self["offset"][row])
         dtype = np.dtype(self["dtype"][row])
-        return self._pixels[start : start + rows * cols * dtype.itemsize].view(dtype).reshape(rows, cols)
+        return self._bytes("pixels", row)[start : start + rows * cols * dtype.itemsize].view(dtype).reshape(rows, cols)
 
     def image(self, row: int) -> np.ndarray:
         """float32 (H, W) in [0, 1], 1 = white: what an encoder's `preprocess` takes."""
@@ -75,7 +80,7 @@ class Index:
             return None
         rows, cols = int(self["mask_rows"][row]), int(self["mask_cols"][row])
         dtype = np.dtype(self.meta.facts["mask_dtype"])
-        return self._masks[start : start + rows * cols * dtype.itemsize].view(dtype).reshape(rows, cols)
+        return self._bytes("masks", row)[start : start + rows * cols * dtype.itemsize].view(dtype).reshape(rows, cols)
 
     def annotated(self, row: int) -> int:
         """Bit field of the structures that were annotated in this image (a missing mask is not an empty one)."""
