@@ -1,5 +1,6 @@
 """Tidy folders become an index and an image store; what is broken is named."""
 
+import errno
 import shutil
 
 import numpy as np
@@ -7,7 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from radbench.errors import DataError
+from radbench import index as stage
+from radbench.errors import DataError, run_entry_point
 from radbench.image import decode
 from radbench.index import Spec, build_index
 from radbench.store import Index
@@ -278,9 +280,9 @@ def test_a_change_below_a_subfolder_makes_another_index(folder, tmp_path):
 
 def test_a_killed_index_goes_on_with_the_first_unfinished_shard(phantom_folder, tmp_path, monkeypatch):
     """Shards that were finished are not decoded again, nothing counts as an index before the end, and the result is the undisturbed one."""
-    whole = index.build_index("data", index.Spec("folder", root=str(phantom_folder)), tmp_path / "whole")
-    monkeypatch.setattr(index, "SHARD", 8)
-    decoded, real = [], index.decode
+    whole = stage.build_index("data", stage.Spec("folder", root=str(phantom_folder)), tmp_path / "whole")
+    monkeypatch.setattr(stage, "SHARD", 8)
+    decoded, real = [], stage.decode
 
     def dies(path, intensity):
         decoded.append(path.name)
@@ -288,13 +290,13 @@ def test_a_killed_index_goes_on_with_the_first_unfinished_shard(phantom_folder, 
             raise KeyboardInterrupt
         return real(path, intensity)
 
-    monkeypatch.setattr(index, "decode", dies)
-    spec = index.Spec("folder", root=str(phantom_folder))
+    monkeypatch.setattr(stage, "decode", dies)
+    spec = stage.Spec("folder", root=str(phantom_folder))
     with pytest.raises(KeyboardInterrupt):
-        index.build_index("data", spec, tmp_path / "killed")
+        stage.build_index("data", spec, tmp_path / "killed")
     assert not (tmp_path / "killed" / "index" / "data" / "meta.json").exists()
     before = len(decoded)
-    meta = index.build_index("data", spec, tmp_path / "killed")
+    meta = stage.build_index("data", spec, tmp_path / "killed")
     one, other = (Index(tmp_path / name / "index" / "data") for name in ("whole", "killed"))
     assert len(decoded) - before == len(one) - 16  # two shards of eight were kept
     assert [name for name in meta.fields["files"] if name.startswith("part")] == [] and other["shard"].max() == (len(one) - 1) // 8
@@ -308,30 +310,25 @@ def test_a_killed_index_goes_on_with_the_first_unfinished_shard(phantom_folder, 
 
 def test_a_duplicate_in_another_shard_is_found(phantom_folder, tmp_path, monkeypatch):
     """The same pixels in two shards are one image and one quarantine row."""
-    import shutil
-
     root = tmp_path / "data"
     shutil.copytree(phantom_folder, root)
     table = pd.read_csv(root / "metadata.csv", dtype=str, keep_default_na=False)
     first, last = table["image"].iloc[0], table["image"].iloc[-1]
     shutil.copy(root / "images" / first, root / "images" / last)
-    monkeypatch.setattr(index, "SHARD", 4)
-    meta = index.build_index("data", index.Spec("folder", root=str(root)), tmp_path / "results")
+    monkeypatch.setattr(stage, "SHARD", 4)
+    meta = stage.build_index("data", stage.Spec("folder", root=str(root)), tmp_path / "results")
     quarantine = pd.read_csv(meta.file("quarantine.csv"))
     assert quarantine["file"].tolist() == [f"images/{last}"] and "duplicate" in quarantine["reason"].iloc[0]
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_no_index(phantom_folder, tmp_path, monkeypatch, capsys):
     """When the disk fills up the stage ends with one line and status 1, and nothing that looks like an index."""
-    import errno
-
-    from radbench.errors import run_entry_point
 
     def full(*args, **options):
         raise OSError(errno.ENOSPC, "No space left on device", "pixels-00000.bin")
 
-    monkeypatch.setattr(index, "_write_shard", full)
+    monkeypatch.setattr(stage, "_write_shard", full)
     with pytest.raises(SystemExit) as end:
-        run_entry_point(lambda: index.build_index("data", index.Spec("folder", root=str(phantom_folder)), tmp_path))
+        run_entry_point(lambda: stage.build_index("data", stage.Spec("folder", root=str(phantom_folder)), tmp_path))
     assert end.value.code == 1 and capsys.readouterr().err.splitlines()[-1].startswith("DiskFull: pixels-00000.bin")
     assert not (tmp_path / "index" / "data" / "meta.json").exists()
