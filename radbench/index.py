@@ -23,6 +23,7 @@ from .image import INTENSITY_RULE, Decoded, decode, resize
 from .parallel import in_parallel
 from .progress import Progress
 from .protocol import from_overrides
+from .similarity import dhash
 from .store import shard_name
 
 FOLDS = 5
@@ -216,6 +217,7 @@ def _row(dataset: str, record: Record, image: Decoded, root: Path) -> dict:
         "site": record.site, "sex": record.sex, "age": record.age, "path": str(record.path.relative_to(root)),
         "sha256": image.sha256, "rows": image.pixels.shape[0], "cols": image.pixels.shape[1], "bits": image.bits,
         "dtype": image.pixels.dtype.name, "photometric": image.photometric, "source_format": image.source_format,
+        "dhash": dhash(image.pixels).hex(),
         "report": record.report, **{f"labels.{name}": np.float32(value) for name, value in record.labels.items()},
     }  # fmt: skip
 

@@ -1,0 +1,123 @@
+"""Stage: which images of one data set are in another, or on both sides of a split. Measured, not believed.
+
+    python -m radbench.overlap --datasets rsna nih_cxr14 vindr_cxr
+
+Reads the indexes. Exact: the stored pixels have the same hash. Near: the same picture in another size, compression or grey
+curve (radbench.similarity). `overlap.csv` counts images per pair of data sets, and per pair of splits within one data set;
+`pairs.parquet` names them, for the owner of the data only: no table or page reads it.
+"""
+
+import argparse
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from . import artifact
+from .errors import run_entry_point
+from .progress import Progress
+from .similarity import NEAR, SAME, fingerprint, near_pairs, unpack
+from .store import Index
+
+COLUMNS = ("dataset", "other", "split", "other_split", "images", "other_images", "exact", "near", "same_patient_id")
+PAIR_COLUMNS = ("dataset", "image_id", "split", "other", "other_image_id", "other_split", "kind", "bits", "correlation")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--datasets", nargs="+", required=True)
+    parser.add_argument("--results", default="results", type=Path)
+    arguments = parser.parse_args()
+    overlap(arguments.datasets, arguments.results)
+
+
+def overlap(datasets: Sequence[str], results: Path = Path("results")) -> artifact.Meta:
+    """Write `results/overlap`: counts and pairs. Data sets that are absent are named in the facts and left out."""
+    metas = {name: artifact.read(results / "index" / name) for name in datasets}
+    absent = {name: str(meta.fields["reason"]) for name, meta in metas.items() if meta.absent}
+
+    def make(work: Path) -> dict:
+        present = {name: Index(results / "index" / name) for name in datasets if name not in absent}
+        counts, pairs = [], []
+        report = Progress("overlap", len(present) * (len(present) + 1) // 2, "pairs of data sets")
+        for one, other in itertools.combinations_with_replacement(present, 2):
+            found = compare(present[one], present[other] if one != other else None)
+            found = found.assign(dataset=one, other=other)
+            counts += _counts(one, other, present[one], present[other], found)
+            pairs.append(found)
+            report.add()
+        pd.DataFrame(counts, columns=COLUMNS).to_csv(work / "overlap.csv", index=False)
+        whole = pd.concat(pairs) if pairs else pd.DataFrame(columns=PAIR_COLUMNS)
+        whole[list(PAIR_COLUMNS)].to_parquet(work / "pairs.parquet", index=False)
+        leaks = [row for row in counts if row["dataset"] == row["other"] and row["exact"] + row["near"] + row["same_patient_id"]]
+        return {"absent": absent, "near_bits": NEAR, "same_correlation": SAME,
+                "leaks": [f"{row['dataset']}: {row['exact'] + row['near']} pictures in {row['split']} and {row['other_split']}"
+                          for row in leaks]}  # fmt: skip
+
+    return artifact.build(results / "overlap", kind="overlap", make=make, parents=list(metas.values()), publish=("overlap.csv",),
+                          key_parts={"datasets": list(datasets), "source": artifact.source_hash("radbench.overlap")})  # fmt: skip
+
+
+def compare(one: Index, other: Index | None) -> pd.DataFrame:
+    """Copies between two data sets, or (other None) within one; a row per pair."""
+    right = one if other is None else other
+    exact = _equal(one["sha256"], right["sha256"], other is None)
+    near = near_pairs(unpack(list(one["dhash"])), None if other is None else unpack(list(right["dhash"])))
+    known = {(int(row), int(col)) for row, col in exact}
+    left_prints, right_prints = _Fingerprints(one), _Fingerprints(right)
+    rows = [(*pair, "exact", 0, 1.0) for pair in sorted(known)]
+    for row, col, bits in near.tolist():
+        if (row, col) not in known:
+            correlation = float(np.mean(left_prints[row] * right_prints[col]))
+            if correlation >= SAME:
+                rows.append((row, col, "near", bits, correlation))
+    lefts, rights = ([entry[k] for entry in rows] for k in (0, 1))
+    return pd.DataFrame({
+        "image_id": one["image_id"][lefts], "split": one["split"][lefts], "other_image_id": right["image_id"][rights],
+        "other_split": right["split"][rights], "kind": [entry[2] for entry in rows], "bits": [entry[3] for entry in rows],
+        "correlation": [entry[4] for entry in rows],
+    })  # fmt: skip
+
+
+class _Fingerprints:
+    """Fingerprints of the rows that are asked for, each made once."""
+
+    def __init__(self, index: Index):
+        self._index, self._made = index, {}
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        if row not in self._made:
+            self._made[row] = fingerprint(self._index.pixels(row))
+        return self._made[row]
+
+
+def _equal(one: np.ndarray, other: np.ndarray, within: bool) -> np.ndarray:
+    """(pairs, 2) rows with the same hash. Within one data set there are none: the index keeps one image per hash."""
+    if within:
+        return np.empty((0, 2), dtype=np.int64)
+    merged = pd.merge(pd.DataFrame({"hash": one, "row": np.arange(len(one))}), pd.DataFrame({"hash": other, "col": np.arange(len(other))}))
+    return merged[["row", "col"]].to_numpy()
+
+
+def _counts(one: str, other: str, left: Index, right: Index, found: pd.DataFrame) -> list[dict]:
+    """A row per pair of data sets; within one data set a row per pair of splits that must not share anything."""
+    if one != other:
+        kinds = found["kind"].value_counts()
+        return [{"dataset": one, "other": other, "split": "", "other_split": "", "images": len(left), "other_images": len(right),
+                 "exact": int(kinds.get("exact", 0)), "near": int(kinds.get("near", 0)), "same_patient_id": 0}]  # fmt: skip
+    rows = []
+    for first, second in itertools.combinations(("train", "val", "test"), 2):
+        here, there = found["split"], found["other_split"]
+        across = ((here == first) & (there == second)) | ((here == second) & (there == first))
+        kinds = found["kind"][across].value_counts()
+        patients = [set(left["patient_id"][left.rows(split)]) for split in (first, second)]
+        rows.append({"dataset": one, "other": one, "split": first, "other_split": second, "images": len(left.rows(first)),
+                     "other_images": len(left.rows(second)), "exact": int(kinds.get("exact", 0)), "near": int(kinds.get("near", 0)),
+                     "same_patient_id": len(patients[0] & patients[1])})  # fmt: skip
+    return rows
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

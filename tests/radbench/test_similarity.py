@@ -1,0 +1,122 @@
+"""Copies of a picture are found, different radiographs are not taken for copies, and no pair is missed."""
+
+import io
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from radbench.datasets import phantom
+from radbench.image import decode
+from radbench.index import Spec, build_index
+from radbench.overlap import overlap
+from radbench.similarity import NEAR, SAME, dhash, distance, fingerprint, near_pairs, unpack
+
+
+def copies(pixels: np.ndarray) -> list[np.ndarray]:
+    """Scaled, compressed, given another gamma."""
+    eight = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+    rows, cols = eight.shape
+    out = []
+    for scale, quality in ((0.5, 80), (0.8, 30), (0.25, 60) if min(rows, cols) > 600 else (0.6, 60)):
+        buffer = io.BytesIO()
+        Image.fromarray(eight).resize((round(cols * scale), round(rows * scale)), Image.Resampling.BICUBIC).save(
+            buffer, "JPEG", quality=quality
+        )
+        out.append((255 * (np.asarray(Image.open(buffer)) / 255.0) ** 1.3).astype(np.uint8))
+    return out
+
+
+def pictures() -> list[np.ndarray]:
+    """150 real radiographs from $RADBENCH_REAL_DATA, or 60 phantoms."""
+    if root := os.environ.get("RADBENCH_REAL_DATA"):
+        files = sorted(Path(root, "images").iterdir())
+        return [decode(file).pixels for file in files[:: len(files) // 150]]
+    found = []
+    for number in range(60):
+        _, facts = next(phantom.image_facts(phantom.draw_patient(number, 0, {"A": 1.0})))
+        found.append(np.round(np.asarray(phantom.render(facts, 300, masks=False)[0]) * 255).astype(np.uint8))
+    return found
+
+
+def test_copies_are_close_and_correlate():
+    """A picture that was scaled, compressed and given another gamma stays within the limits of a copy."""
+    for pixels in pictures()[::5]:
+        for copy in copies(pixels):
+            bits = distance(unpack([dhash(pixels).hex()]), unpack([dhash(copy).hex()]))[0]
+            assert bits <= NEAR and np.mean(fingerprint(pixels) * fingerprint(copy)) >= SAME
+
+
+def test_different_radiographs_are_no_copies():
+    """Of all pairs of different radiographs none passes both steps."""
+    found = pictures()
+    hashes = unpack([dhash(pixels).hex() for pixels in found])
+    prints = {row: fingerprint(found[row]) for row in set(near_pairs(hashes)[:, :2].ravel().tolist())}
+    assert max((float(np.mean(prints[i] * prints[j])) for i, j, _ in near_pairs(hashes).tolist()), default=0.0) < SAME
+
+
+def test_no_near_pair_is_missed():
+    """Banding finds exactly the pairs that comparing everything with everything finds, within one set and between two."""
+    random = np.random.default_rng(0)
+    one = random.integers(0, 256, (300, 32)).astype(np.uint8)
+    other = one[random.integers(0, 300, 200)].copy()
+    for row in other:  # up to 40 flipped bits
+        places = random.choice(256, random.integers(0, 40), replace=False)
+        row ^= np.packbits(np.isin(np.arange(256), places))
+    everything = {(i, j) for i in range(300) for j in range(200) if distance(one[i : i + 1], other[j : j + 1])[0] <= NEAR}
+    assert {(i, j) for i, j, _ in near_pairs(one, other).tolist()} == everything and len(everything) > 80
+    both = np.concatenate([one, other])
+    assert {(i, j - 300) for i, j, _ in near_pairs(both).tolist() if i < 300 <= j} == everything
+
+
+@pytest.fixture
+def two_sets(phantom_folder, tmp_path):
+    """An index, and another of which three images are copies from it, one of them exact."""
+    shutil.copytree(phantom_folder, tmp_path / "other")
+    table = pd.read_csv(tmp_path / "other" / "metadata.csv", dtype=str, keep_default_na=False)
+    random = np.random.default_rng(1)
+    for number, name in enumerate(table["image"]):
+        file = tmp_path / "other" / "images" / name
+        pixels = decode(file).pixels
+        if number == 0:
+            continue
+        if number in (1, 2):
+            Image.fromarray(copies(pixels)[number]).save(file.with_suffix(".png"))
+        else:  # another picture
+            noise = Image.fromarray(random.random((20, 16)).astype(np.float32)).resize(pixels.shape[::-1], Image.Resampling.BICUBIC)
+            Image.fromarray((np.asarray(noise).clip(0, 1) * 255).astype(np.uint8)).save(file.with_suffix(".png"))
+    for name, root in (("one", phantom_folder), ("other", tmp_path / "other")):
+        spec = Spec("folder", root=str(root), options={} if name == "one" else {})
+        build_index(name, spec, tmp_path / "results")
+    return tmp_path / "results"
+
+
+def test_overlap_between_two_sets_is_counted_and_named(two_sets):
+    """One exact copy and two others are found between the sets; the counts have no id in them, the pairs do."""
+    meta = overlap(["one", "other"], two_sets)
+    counts = pd.read_csv(meta.file("overlap.csv"))
+    between = counts[(counts.dataset == "one") & (counts.other == "other")].iloc[0]
+    assert (between.exact, between.near) == (1, 2)
+    within = counts[counts.dataset == counts.other]
+    assert set(zip(within.split, within.other_split, strict=True)) == {("train", "val"), ("train", "test"), ("val", "test")}
+    assert (within.same_patient_id == 0).all() and meta.facts["absent"] == {}
+    pairs = pd.read_parquet(meta.file("pairs.parquet"))
+    assert (pairs.image_id == pairs.other_image_id).all() and len(pairs[pairs.other == "other"]) >= 3
+    text = meta.file("overlap.csv").read_text()
+    assert not any(str(name) in text for name in pairs.image_id)
+
+
+def test_a_copy_across_a_split_is_a_named_leak(phantom_folder, tmp_path):
+    """The same picture of two patients in train and test is found and named in the facts."""
+    root = shutil.copytree(phantom_folder, tmp_path / "data")
+    build_index("data", Spec("folder", root=str(root)), tmp_path / "first")
+    index = pd.read_parquet(tmp_path / "first" / "index" / "data" / "index.parquet")
+    source, target = (index[index.split == split]["path"].iloc[0] for split in ("train", "test"))
+    Image.fromarray(copies(decode(root / source).pixels)[1]).save(root / target)
+    build_index("data", Spec("folder", root=str(root)), tmp_path / "second")
+    leaks = overlap(["data"], tmp_path / "second").facts["leaks"]
+    assert leaks == ["data: 1 pictures in train and test"]
