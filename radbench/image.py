@@ -11,6 +11,7 @@ import hashlib
 import io
 import struct
 import zlib
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -66,6 +67,8 @@ def decode(source: Source, intensity: str = "range") -> Decoded:
             reason for quarantine.csv.
     """
     try:
+        if isinstance(source, Path) and source.exists() and not source.is_file():
+            raise DataError(source, "not a plain file")  # a pipe would be waited for
         content = source.read_bytes()
     except OSError as error:
         raise DataError(source, f"cannot be read ({error.strerror or error})") from None

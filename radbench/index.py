@@ -92,8 +92,15 @@ def _table_hashes(root: Path) -> dict[str, str]:
     if not root.is_dir():
         return {}
     hashes = {path.name: artifact.file_hash(path) for path in sorted(root.glob("*.csv"))}
-    stats = ((path, path.stat()) for path in root.rglob("*"))
-    listing = sorted((str(path.relative_to(root)), stat.st_size, stat.st_mtime_ns) for path, stat in stats if path.is_file())
+    listing = []
+    for path in root.rglob("*"):
+        try:
+            stat = path.stat()
+        except OSError:  # a link to nothing or to itself
+            stat = path.lstat()
+        if not path.is_dir():
+            listing.append((str(path.relative_to(root)), stat.st_size, stat.st_mtime_ns))
+    listing.sort()
     return hashes | {"files": artifact.hash_json(listing)}
 
 
