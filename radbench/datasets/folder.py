@@ -90,6 +90,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         siblings = sorted(entry.name for entry in path.parent.iterdir())[:10] if path.parent.is_dir() else "no such folder"
         raise DataError(path, "no such table", got=siblings, expected="a tidy folder", fix="see docs/formats.md")
+    if b"\0" in path.read_bytes():
+        raise DataError(path, "not text: it holds zero bytes", fix="save it again as CSV, UTF-8")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
