@@ -13,6 +13,7 @@ min_version("9.0")
 sys.path.insert(0, workflow.basedir)
 from radbench.artifact import source_files
 from radbench.config import load
+from radbench.datasets import module_name
 from radbench.plan import Plan
 
 if "datasets" not in config:
@@ -72,7 +73,7 @@ rule data:
 
 rule index:
     input:
-        code=code("radbench.index"),
+        code=lambda w: code("radbench.index", module_name(PLAN.config.datasets[w.dataset].reader)),
         data=lambda w: PLAN.data_input(w.dataset),
     output:
         "results/index/{dataset}/meta.json",
@@ -90,6 +91,25 @@ rule index:
         state=lambda w: PLAN.data_state(w.dataset),
     shell:
         "{params.call} --workers ${{SLURM_CPUS_PER_TASK:-{threads}}} 2> >(tee {log} >&2)"
+
+
+rule overlap:
+    input:
+        code=code("radbench.overlap"),
+        indexes=[f"results/index/{name}/meta.json" for name in PLAN.indexed()],
+    output:
+        "results/overlap/meta.json",
+        "results/overlap/overlap.csv",
+    log:
+        "results/logs/overlap.log",
+    resources:
+        cpus_per_task=4,
+        mem_mb=16000,
+        runtime=720,
+    params:
+        call=PLAN.overlap(),
+    shell:
+        "{params.call} 2> >(tee {log} >&2)"
 
 
 rule pretrain:
@@ -251,6 +271,7 @@ rule tables:
         stats=[f"results/stats/{name}/meta.json" for name in PLAN.stats()],
         cards=[path for paths in PLAN.tables()["cards"].values() for path in paths],
         indexes=PLAN.tables()["table1"]["indexes"],
+        overlap="results/overlap/meta.json",
     output:
         "results/tables/meta.json",
         "results/tables/spec.json",

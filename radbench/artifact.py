@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Modules that move bytes and words but cannot change a number. They stay out of content keys, so that a better
 # progress line does not retrain an encoder.
 PLUMBING = frozenset({"radbench.artifact", "radbench.config", "radbench.errors", "radbench.progress", "radbench.doctor",
-                      "radbench.torchvision_guard", "radbench"})  # fmt: skip
+                      "radbench.torchvision_guard", "radbench.phi", "radbench"})  # fmt: skip
 
 
 class Absent(Exception):

@@ -9,14 +9,16 @@ are divided 70/10/20 with a seed; the id lists are published in splits/ with the
 import argparse
 import dataclasses
 import functools
+import hmac
 import itertools
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from . import artifact
+from . import artifact, phi
 from .datasets import READERS, Record, masks, module_name, reader
 from .errors import ConfigError, DataError, run_entry_point
 from .image import INTENSITY_RULE, Decoded, decode, resize
@@ -49,14 +51,46 @@ class Spec:
     how_to_get: str = ""
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--spec", required=True, type=json.loads, help="JSON of radbench.index.Spec")
+    parser.add_argument("--dataset")
+    parser.add_argument("--spec", type=json.loads, help="JSON of radbench.index.Spec")
+    parser.add_argument("--check-phi", metavar="ROOT", type=Path, help="look for person tags of the DICOM files below ROOT in all results")
     parser.add_argument("--results", default="results", type=Path)
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
+    if arguments.check_phi:
+        return check_phi(arguments.check_phi, arguments.results)
+    if not arguments.dataset or arguments.spec is None:
+        parser.error("--dataset and --spec, or --check-phi")
     build_index(arguments.dataset, Spec(**arguments.spec), arguments.results, arguments.workers)
+    return 0
+
+
+def salted(records: list[Record]) -> list[Record]:
+    """With $RADBENCH_SALT, patients, studies and images under hashes that cannot be traced back without the salt.
+
+    Images and patients that belonged together still do. The salt is in no sidecar; another one makes another index.
+    """
+    salt = os.environ.get("RADBENCH_SALT")
+    if not salt:
+        return records
+
+    def hidden(kind: str, text: str) -> str:
+        return hmac.new(salt.encode(), f"{kind}:{text}".encode(), "sha256").hexdigest()[:16] if text else ""
+
+    return [dataclasses.replace(record, image_id=hidden("image", record.image_id), patient_id=hidden("patient", record.patient_id),
+                                study_id=hidden("study", record.study_id)) for record in records]  # fmt: skip
+
+
+def check_phi(root: Path, results: Path) -> int:
+    """Say whether a person of the original files is named in the results; 1 when one is."""
+    found = phi.check(root, results)
+    for kind, files in found.items():
+        print(f"{kind}: {'in ' + ', '.join(files) if files else 'in no output'}")
+    if found["identifier"]:
+        print("Identifiers of the owner are kept as they are; RADBENCH_SALT=<a secret> replaces them by hashes.")
+    return 1 if found["person"] else 0
 
 
 def build_index(dataset: str, spec: Spec, results: Path, workers: int = 1) -> artifact.Meta:
@@ -76,11 +110,13 @@ def build_index(dataset: str, spec: Spec, results: Path, workers: int = 1) -> ar
         if root is None or not root.is_dir():
             where = f"{root} is not a folder" if root else "no root is configured"
             raise artifact.Absent(f"data not present: {where}. {spec.how_to_get}".strip())
-        records = list_records(root, from_overrides(options_class, spec.options, f"datasets.{dataset}.options"))
+        records = salted(list_records(root, from_overrides(options_class, spec.options, f"datasets.{dataset}.options")))
         return _write_index(work, dataset, spec, root, records, workers) | facts
 
     content = _table_hashes(root) if root and not parents else {}
+    salt = os.environ.get("RADBENCH_SALT", "")
     parts = {"spec": dataclasses.asdict(spec) | {"how_to_get": "", "root": None}, "tables": content,
+             "salt": hmac.new(salt.encode(), b"key", "sha256").hexdigest()[:16] if salt else "",
              "source": artifact.source_hash("radbench.index", module_name(spec.reader))}  # fmt: skip
     return artifact.build(results / "index" / dataset, kind="index", key_parts=parts, make=make, parents=parents,
                           publish=("index.parquet", "quarantine.csv"), absent_facts=facts,
@@ -221,7 +257,8 @@ def _row(dataset: str, record: Record, image: Decoded, root: Path) -> dict:
     return {
         "dataset": dataset, "image_id": record.image_id, "patient_id": f"{dataset}:{record.patient_id or record.image_id}",
         "study_id": f"{dataset}:{record.study_id}", "view": record.view, "split": record.split, "fold": -1,
-        "site": record.site, "sex": record.sex, "age": record.age, "path": str(record.path.relative_to(root)),
+        "site": record.site, "sex": record.sex, "age": record.age,
+        "path": "" if os.environ.get("RADBENCH_SALT") else str(record.path.relative_to(root)),
         "sha256": image.sha256, "rows": image.pixels.shape[0], "cols": image.pixels.shape[1], "bits": image.bits,
         "dtype": image.pixels.dtype.name, "photometric": image.photometric, "source_format": image.source_format,
         "dhash": dhash(image.pixels).hex(),

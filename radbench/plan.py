@@ -51,6 +51,12 @@ class Plan:
         used = {part.dataset for run in self.config.pretrain.values() for part in run.data}
         return [name for name in self.config.datasets if name in used]
 
+    def indexed(self) -> list[str]:
+        """Data sets that something is learned from or measured on, in the order of the configuration."""
+        used = {*self.pretraining_indexes(), *self.probes, *self.segmentations, *self.evaluations}
+        used |= {train for train, _ in self.evaluations.values()}
+        return [name for name in self.config.datasets if name in used]
+
     def weights_input(self, name: str) -> list[str]:
         """The pretraining run that an encoder's weights come from, as an input."""
         card = self.card(name)
@@ -118,6 +124,9 @@ class Plan:
         spec = entry.model_dump(include=fields)
         return _python("radbench.index", dataset=dataset, spec=spec)
 
+    def overlap(self) -> str:
+        return f"python -m radbench.overlap --datasets {' '.join(self.indexed())}"
+
     def pretrain(self, run: str) -> str:
         if gap := self.run_gap(run):
             return _gap(f"pretrain/{run}", "pretrain", gap, publish=["log.csv"])
@@ -174,6 +183,7 @@ class Plan:
         return {
             "title": config.title, "results": "results",
             "reference": config.statistics.reference, "encoders": self.encoders,
+            "overlap": "results/overlap/meta.json",
             "controls": [name for name in self.encoders if self.card(name).control],
             "cards": {name: self._cards(name) for name in self.encoders},
             "runs": {run: f"results/pretrain/{run}/meta.json" for run in config.pretrain},
