@@ -14,6 +14,7 @@ import yaml
 
 from . import artifact
 from .config import load
+from .datasets import known_releases
 from .errors import run_entry_point
 from .plan import Plan
 
@@ -44,10 +45,36 @@ def _data(plan: Plan) -> None:
             print(f"- missing  {name}: {gap}")
         elif entry.reader == "phantom":
             print(f"- ready    {name}: generated, {entry.generate.get('patients')} patients")
+        elif release := _release(name, entry.reader):
+            print(f"- ready    {name}: {release}")
         else:
             files = sum(1 for path in Path(entry.root, "images").glob("*") if path.is_file())
             side = entry.max_side or 2500
             print(f"- ready    {name}: {files} files in {entry.root}; image store up to {files * side * side * 0.85 / 2**30:.1f} GiB")
+
+
+def _release(name: str, reader: str) -> str:
+    """How an index compares with the known releases of its data set; empty without an index."""
+    folder = Path("results/index") / name
+    meta = artifact.read(folder) if (folder / "meta.json").exists() else None
+    if meta is None or meta.absent:
+        return ""
+    found, releases = meta.facts["release"], known_releases(reader)
+    text = f"{found['images']} images, {found['studies']} studies, {found['patients']} patients; ids {found['ids'][:12]}"
+    if meta.facts["quarantined"]:
+        text += f"; {meta.facts['quarantined']} in {folder}/quarantine.csv"
+    if not releases:
+        return text
+    whole = [version for version, counts in releases.items() if all(found[what] == count for what, count in counts.items())]
+    if whole:
+        return f"{text}; the counts of release {', '.join(whole)}"
+
+    def apart(version: str) -> int:
+        return sum(abs(found[what] - count) for what, count in releases[version].items())
+
+    nearest = min(releases, key=apart)
+    differences = [f"{found[what] - count:+d} {what}" for what, count in releases[nearest].items() if found[what] != count]
+    return f"{text}; nearest release {nearest}: {', '.join(differences)} (a subset, or another version)"
 
 
 def _weights(plan: Plan) -> None:

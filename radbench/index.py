@@ -173,7 +173,7 @@ def _write_index(work: Path, dataset: str, spec: Spec, root: Path, records: list
     _write_split_lists(work, table)
     table.to_parquet(work / "index.parquet", index=False)
     patient_ids = spec.options.get("subject_ids", True) and all(record.patient_id for record in records)
-    return _facts(work, table, structures, len(broken), patient_ids) | {
+    return _facts(work, table, structures, len(broken), lost, patient_ids) | {
         "mask_dtype": mask_dtype.name, "intensity": spec.intensity, "intensity_rule": INTENSITY_RULE}  # fmt: skip
 
 
@@ -305,7 +305,7 @@ def _write_split_lists(work: Path, table: pd.DataFrame) -> None:
         (work / "splits" / f"{split}.txt").write_text("".join(f"{name}\n" for name in ids))
 
 
-def _facts(work: Path, table: pd.DataFrame, structures: list[str], quarantined: int, patient_ids: bool) -> dict:
+def _facts(work: Path, table: pd.DataFrame, structures: list[str], quarantined: int, quarantined_images: int, patient_ids: bool) -> dict:
     frontal = table["view"].isin(["PA", "AP", "AP_SUPINE", "FRONTAL"])
     labels = {}
     for column in (name for name in table.columns if name.startswith("labels.")):
@@ -315,6 +315,8 @@ def _facts(work: Path, table: pd.DataFrame, structures: list[str], quarantined: 
             for split in SHARES for part in [table[column][table["split"] == split]]
         }  # fmt: skip
     return {
+        "release": {"ids": artifact.hash_json(sorted(table["image_id"])), "images": len(table) + quarantined_images,
+                    "studies": int(table["study_id"].nunique()), "patients": int(table["patient_id"].nunique())},
         "images": len(table), "patients": int(table["patient_id"].nunique()), "patient_ids": patient_ids,
         "frontal": int(frontal.sum()), "lateral": int((table["view"] == "LATERAL").sum()), "quarantined": quarantined,
         "splits": {split: {"images": int((table["split"] == split).sum()),
