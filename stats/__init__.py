@@ -10,14 +10,29 @@ be derived again years later without a GPU, weights or the code that made the pr
     multiplicity.py  Holm, Benjamini-Hochberg
     predictions.py   reading and aligning the predictions of several encoders
     measures.py      one function per task: predictions -> metrics and their resamples
+    calibration.py   Brier score, calibration error, recalibration line
+    delong.py        AUROCs by placements, patients as clusters
+    paired.py        Wilcoxon, corrected t, McNemar, equivalence, power
+    ranks.py         rank intervals, Friedman, critical difference
+    subgroups.py     scores by group, the worst, the gap
+    learning_curves.py  scores by number of training images
     provenance.py    sidecars and atomic writing
     published.py     the paper's numbers
     typeset.py       LaTeX and Markdown
-    compare.py       entry point: one task on one dataset -> estimates.csv, comparisons.csv
+    compare.py       entry point: one task on one dataset -> estimates, comparisons, ranks, subgroups, ...
+    own.py           somebody's CSV -> the same folders and statistics
+    facts.py         Tables 1 and 2: data counted, encoders measured
     scores.py        Tables 3 to 5: one cell per encoder and target, with verdict and marks
     significance.py  Table 6: the reference encoder against the others, Holm over the family
-    tables.py        entry point: everything -> tables 1 to 6, published beside measured
-    figures.py       forest plots and curves as inline SVG, pictures as data URIs
+    extra.py         calibration, subgroups, ranks, learning curves; cost beside quality
+    verdicts.py      every published value with its verdict, and one page of them
+    tables.py        entry point: a run, or a CSV -> all tables
+    claims.py        entry point: the paper's claims recomputed from print -> docs/claims.md
+    figures.py       forest plots, curves, rank diagrams, scatter as inline SVG; pictures as data URIs
     page.py          HTML with escaping, Markdown tables read back, the style sheet
-    report.py        entry point: tables, plots, examples, cost and provenance -> one HTML page
+    run.py           what the page is about: encoders, sections, every sidecar
+    charts.py        sections of the page: ranks, calibration, subgroups, learning curves, cost and quality
+    examples.py      sections of the page: segmented images, written reports
+    ledger.py        sections of the page: data, cost, provenance
+    report.py        entry point: all of it on one HTML page
 """

@@ -71,8 +71,7 @@ def forest(rows: Sequence[Interval], title: str, difference: bool = False, chanc
             marks.append(tag("line", x1=x(place), x2=x(place), y1=top, y2=bottom, class_=class_))
     for number, row in enumerate(rows):
         y = top + step * number
-        label = row.label if len(row.label) <= 34 else row.label[:33] + "…"
-        marks.append(tag("text", label, x=MARGIN, y=y + 13, class_="soft" if row.role == "control" else None))
+        marks.append(tag("text", _shortened(row.label), x=MARGIN, y=y + 13, class_="soft" if row.role == "control" else None))
         marks.append(tag("text", interval_text(row, difference), x=WIDTH - MARGIN, y=y + 13, text_anchor="end",
                          class_="soft" if row.role == "control" else None))  # fmt: skip
         if row.low is not None:
@@ -86,17 +85,28 @@ def forest(rows: Sequence[Interval], title: str, difference: bool = False, chanc
     return _svg(bottom + 20, f"{title}: {words}", marks)
 
 
-def curves(runs: Mapping[int, tuple[np.ndarray, np.ndarray]], title: str) -> Html:
-    """One quantity over epochs, a line per run; the key is the run's number in the legend."""
+def curves(
+    runs: Mapping[int, tuple[np.ndarray, np.ndarray]], title: str, over: str = "epochs", ratio: bool = False, dots: bool = False
+) -> Html:  # fmt: skip
+    """One quantity over another, a line per run; the key is the run's number in the legend.
+
+    Args:
+        over: what runs to the right.
+        ratio: equal ratios are equal distances to the right; every value has a tick.
+        dots: mark every value.
+    """
     height, left, bottom = 170, 46, 148
     across = np.concatenate([x for x, _ in runs.values()])
     up = np.concatenate([y for _, y in runs.values()])
-    x_ticks, y_ticks = nice_ticks(0.0, float(across.max())), nice_ticks(float(up.min()), float(up.max()))
+    x_ticks = sorted(set(map(float, across))) if ratio else nice_ticks(0.0, float(across.max()))
+    y_ticks = nice_ticks(float(up.min()), float(up.max()))
     x_end = max([*x_ticks, float(across.max())])
     low, high = min([*y_ticks, float(up.min())]), max([*y_ticks, float(up.max())])
+    first = math.log(x_ticks[0]) if ratio else 0.0
 
     def x(value: float) -> str:
-        return _number(left + value / (x_end or 1) * (WIDTH - left - 14))
+        share = (math.log(value) - first) / ((math.log(x_end) - first) or 1) if ratio else value / (x_end or 1)
+        return _number(left + 4 * ratio + share * (WIDTH - left - 14 - 18 * ratio))
 
     def y(value: float) -> str:
         return _number(bottom - (value - low) / ((high - low) or 1) * (bottom - 12))
@@ -107,14 +117,133 @@ def curves(runs: Mapping[int, tuple[np.ndarray, np.ndarray]], title: str) -> Htm
         place = {"x": left - 6, "y": _number(float(y(tick)) + 4), "text_anchor": "end"}
         marks.append(tag("text", _tick(tick, y_ticks), **place, class_="soft"))
     marks.append(tag("line", x1=left, x2=WIDTH - 14, y1=bottom, y2=bottom, class_="axis"))
-    marks += [tag("text", _tick(tick, x_ticks), x=x(tick), y=bottom + 16, text_anchor="middle", class_="soft")
+    marks += [tag("text", f"{tick:g}" if ratio else _tick(tick, x_ticks), x=x(tick), y=bottom + 16, text_anchor="middle", class_="soft")
               for tick in x_ticks]  # fmt: skip
     words = []
     for number, (epochs, values) in runs.items():
-        points = " ".join(f"{x(a)},{y(b)}" for a, b in zip(epochs, values, strict=True))
-        marks.append(tag("polyline", points=points, class_=f"run run{number % 4}"))
+        places = [(x(a), y(b)) for a, b in zip(epochs, values, strict=True)]
+        marks.append(tag("polyline", points=" ".join(f"{a},{b}" for a, b in places), class_=f"run run{number % 4}"))
+        marks += [tag("circle", cx=a, cy=b, r=3, class_=f"run run{number % 4}") for a, b in places if dots]
         words.append(f"line {number + 1} from {values[0]:.3g} to {values[-1]:.3g}")
-    return _svg(height, f"{title} over epochs: {'; '.join(words)}", marks)
+    return _svg(height, f"{title} over {over}: {'; '.join(words)}", marks)
+
+
+def reliability(lines: Mapping[int, tuple[np.ndarray, np.ndarray]], title: str) -> Html:
+    """Observed share of positives over the mean probability of each bin, in percent; on the dashed diagonal both are equal."""
+    side, left = 250, 46
+    bottom = 12 + side
+
+    def x(value: float) -> str:
+        return _number(left + value * side)
+
+    def y(value: float) -> str:
+        return _number(bottom - value * side)
+
+    marks = []
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        marks.append(tag("line", x1=x(0), x2=x(1), y1=y(tick), y2=y(tick), class_="grid"))
+        marks.append(tag("text", f"{100 * tick:.0f}", x=left - 6, y=_number(float(y(tick)) + 4), text_anchor="end", class_="soft"))
+        marks.append(tag("text", f"{100 * tick:.0f}", x=x(tick), y=bottom + 16, text_anchor="middle", class_="soft"))
+    marks.append(tag("line", x1=x(0), x2=x(1), y1=y(0), y2=y(1), class_="chance"))
+    words = []
+    for number, (probability, observed) in lines.items():
+        places = [(x(a), y(b)) for a, b in zip(probability, observed, strict=True)]
+        marks.append(tag("polyline", points=" ".join(f"{a},{b}" for a, b in places), class_=f"run run{number % 4}"))
+        marks += [tag("circle", cx=a, cy=b, r=3, class_=f"run run{number % 4}") for a, b in places]
+        words.append(f"line {number + 1}: " + ", ".join(f"{100 * a:.0f} said, {100 * b:.0f} found"
+                                                        for a, b in zip(probability, observed, strict=True)))  # fmt: skip
+    return _svg(bottom + 22, f"{title}: {'; '.join(words)}", marks)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One encoder in a picture of all of them; ``role`` as in `Interval`."""
+
+    label: str
+    across: float
+    up: float = 0.0
+    role: str = "encoder"
+    marked: bool = False
+
+
+def rank_diagram(places: Sequence[Place], critical: float, groups: Sequence[Sequence[int]], title: str) -> Html:
+    """Mean ranks, best first, with a bar at the right edge over every run of encoders that are not told apart.
+
+    Demšar's critical-difference diagram turned by a right angle, so that names have room on a phone.
+
+    Args:
+        places: ``across`` is the mean rank; in any order.
+        groups: positions in ``places``.
+    """
+    order = sorted(range(len(places)), key=lambda k: places[k].across)
+    row_of = {k: row for row, k in enumerate(order)}
+    step, top, right = 34, 30, WIDTH - MARGIN - 10 * len(groups) - 6
+    bottom, last = top + step * len(places), float(len(places))
+
+    def x(rank: float) -> str:
+        return _number(MARGIN + 8 + (rank - 1) / ((last - 1) or 1) * (right - MARGIN - 16))
+
+    ticks = [float(t) for t in nice_ticks(1.0, last) if t == int(t)]
+    marks = [tag("line", x1=x(tick), x2=x(tick), y1=top, y2=bottom, class_="grid") for tick in ticks]
+    stop = min(1 + critical, last)
+    marks.append(tag("line", x1=x(1), x2=x(stop), y1=18, y2=18, stroke_width=2, class_="zero"))
+    cut = "" if stop == 1 + critical else ", longer than the axis"
+    marks.append(tag("text", f"critical difference {critical:.2f}{cut}", x=MARGIN, y=12))
+    for k, place in enumerate(places):
+        y = top + step * row_of[k]
+        soft = "soft" if place.role == "control" else None
+        marks.append(tag("text", _shortened(place.label), x=MARGIN, y=y + 13, class_=soft))
+        marks.append(tag("text", f"{place.across:.2f}", x=right, y=y + 13, text_anchor="end", class_=soft))
+        marks.append(tag("circle", cx=x(place.across), cy=y + 24, r=4.2, stroke_width=1.6, class_=place.role))
+    for number, group in enumerate(groups):
+        rows = [row_of[k] for k in group]
+        at = WIDTH - MARGIN - 10 * (len(groups) - number) + 5
+        marks.append(tag("line", x1=at, x2=at, y1=top + step * min(rows) + 4, y2=top + step * (max(rows) + 1) - 4, stroke_width=4,
+                         class_="group"))  # fmt: skip
+    marks.append(tag("line", x1=MARGIN, x2=right, y1=bottom, y2=bottom, class_="axis"))
+    marks += [tag("text", f"{tick:g}", x=x(tick), y=bottom + 15, text_anchor="middle", class_="soft") for tick in ticks]
+    words = "; ".join(f"{places[k].label} {places[k].across:.2f}" for k in order)
+    return _svg(bottom + 20, f"{title}, mean ranks: {words}", marks)
+
+
+def scatter(places: Sequence[Place], title: str, up: str) -> Html:
+    """Numbered dots: cost to the right in equal ratios, ``up`` upwards with the smallest value on top; marked dots are filled.
+
+    Args:
+        places: ``across`` in seconds, above zero; ``up`` smaller is better.
+    """
+    height, left, bottom = 250, 46, 218
+    low, high = (math.log10(f(p.across for p in places)) for f in (min, max))
+    low, high = (low - 0.15, high + 0.15) if high - low < 0.3 else (low - 0.05 * (high - low), high + 0.05 * (high - low))
+    ticks = nice_ticks(min(p.up for p in places), max(p.up for p in places))
+    top, last = min([*ticks, *(p.up for p in places)]), max([*ticks, *(p.up for p in places)])
+
+    def x(value: float) -> str:
+        return _number(left + 8 + (math.log10(value) - low) / (high - low) * (WIDTH - left - 30))
+
+    def y(value: float) -> str:
+        return _number(20 + (value - top) / ((last - top) or 1) * (bottom - 40))
+
+    marks = []
+    for tick in ticks:
+        marks.append(tag("line", x1=left, x2=WIDTH - 14, y1=y(tick), y2=y(tick), class_="grid"))
+        marks.append(tag("text", _tick(tick, ticks), x=left - 6, y=_number(float(y(tick)) + 4), text_anchor="end", class_="soft"))
+    marks.append(tag("line", x1=left, x2=WIDTH - 14, y1=bottom, y2=bottom, class_="axis"))
+    decades = [f * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for f in (1, 2, 5)]
+    seconds = [s for s in decades if low <= math.log10(s) <= high]
+    seconds = seconds if len(seconds) <= 5 else [s for s in seconds if round(math.log10(s), 9) % 1 == 0]
+    marks += [tag("text", f"{s:g}", x=x(s), y=bottom + 16, text_anchor="middle", class_="soft") for s in seconds]
+    marks.append(tag("text", "seconds", x=WIDTH - 14, y=bottom + 30, text_anchor="end", class_="soft"))
+    for number, place in enumerate(places, start=1):
+        marks.append(tag("circle", cx=x(place.across), cy=y(place.up), r=5, stroke_width=1.8, class_=place.role if place.marked else
+                         f"{place.role} hollow"))  # fmt: skip
+        marks.append(tag("text", str(number), x=_number(float(x(place.across)) + 8), y=_number(float(y(place.up)) - 6)))
+    words = "; ".join(f"{n}: {p.label}, {p.across:.3g} s, {up} {p.up:.2f}" for n, p in enumerate(places, start=1))
+    return _svg(height, f"{title}: {words}", marks)
+
+
+def _shortened(label: str, most: int = 34) -> str:
+    return label if len(label) <= most else label[: most - 1] + "…"
 
 
 def legend_line(number: int) -> Html:

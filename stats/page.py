@@ -259,6 +259,7 @@ svg text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; 
 svg .soft { fill: var(--soft); } svg .axis { stroke: var(--soft); } svg .grid { stroke: var(--line); }
 svg .zero { stroke: var(--ink); stroke-width: 1.2; } svg .chance { stroke: var(--second); stroke-dasharray: 3 3; }
 svg .reference { stroke: var(--accent); fill: var(--accent); } svg .encoder { stroke: var(--ink); fill: var(--ink); }
+svg .group { stroke: var(--second); stroke-linecap: round; } svg .hollow { fill: var(--paper); }
 svg .control { stroke: var(--soft); fill: var(--paper); }
 svg .run { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 .run0 { stroke: var(--accent); } .run1 { stroke: var(--second); stroke-dasharray: 6 3; }

@@ -18,9 +18,12 @@ from .provenance import Sidecar, read_sidecar
 from .published import AGG6, AGG_PRINTED, Published, Score
 from .typeset import OVERLAP, REDUCED, Cell, Panel
 
+#: Further files of a statistics folder.
+MORE = ("ranks", "subgroups", "learning_curves", "reliability")
 TASKS = {3: "linear_probe", 4: "segmentation", 5: "report_generation"}
 METRIC_TITLES = {"auprc": "AUPRC", "auroc": "AUROC", "dice": "Dice", "rouge_l": "ROUGE-L", "bleu4": "BLEU-4",
-                 "rg_er": "RG_ER", "f1_14": "Macro-F1-14", "rouge_l_coco": "ROUGE-L (coco)"}  # fmt: skip
+                 "rg_er": "RG_ER", "f1_14": "Macro-F1-14", "rouge_l_coco": "ROUGE-L (coco)", "brier": "Brier", "ece": "ECE",
+                 "hd95": "HD95", "nsd": "NSD"}  # fmt: skip
 #: Test images of the paper (section 6.1); a verdict needs the same test set, up to 1 %.
 TEST_IMAGES = {"VinDr-CXR": 3000, "RSNA-Pneumonia": 5337, "VinDr-RibCXR": 49, "MIMIC-CXR": 2461, "IU-Xray": 3306,
                "MIMIC-CXR subset": 171}  # fmt: skip
@@ -70,6 +73,7 @@ class Section:
     facts: Mapping[str, Any]
     gap: str = ""  # why there are no estimates at all
     label_sites: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)  # label: site: positives, negatives
+    more: Mapping[str, list[dict[str, str]]] = field(default_factory=dict)  # rows of the further files, by name without suffix
 
     def displayed(self) -> list[tuple[str, str, str]]:
         """(title, target, metric) of each column, aggregates last."""
@@ -146,7 +150,7 @@ def read_section(table: int, spec: Mapping[str, Any], sidecars: list[Sidecar]) -
     for key in ("dataset", "title", "stats"):
         if key not in spec:
             raise SpecError(f"table{table} of the spec", f"keys {sorted(spec)}", f"a key {key!r}", "add it")
-    estimates, comparisons, facts, gap, label_sites = {}, {}, {}, "", {}
+    estimates, comparisons, facts, gap, label_sites, more = {}, {}, {}, "", {}, {}
     meta = Path(spec["stats"]) / "meta.json"
     if meta.is_file():
         sidecar = read_sidecar(meta)
@@ -156,6 +160,8 @@ def read_section(table: int, spec: Mapping[str, Any], sidecars: list[Sidecar]) -
             estimates[row["encoder"], row["target"], row["metric"]] = row
         for row in _read_csv(sidecar.verified("comparisons.csv")):
             comparisons[row["encoder"], row["other"], row["target"], row["metric"]] = row
+        written = sidecar.content.get("files") or {}
+        more = {name: _read_csv(sidecar.verified(f"{name}.csv")) if f"{name}.csv" in written else [] for name in MORE}
     else:
         gap = f"no statistics at {spec['stats']}"
     sources = {spec["dataset"]}
@@ -166,7 +172,7 @@ def read_section(table: int, spec: Mapping[str, Any], sidecars: list[Sidecar]) -
         label_sites = index.facts.get("label_sites") or {}
     metrics = {3: spec.get("metrics") or ["auprc"], 4: ["dice"], 5: REPORT_METRICS}[table]
     return Section(table, spec["dataset"], spec["title"], spec.get("paper"), tuple(metrics), spec.get("columns") or {},
-                   estimates, comparisons, frozenset(sources), facts, gap, label_sites)  # fmt: skip
+                   estimates, comparisons, frozenset(sources), facts, gap, label_sites, more)  # fmt: skip
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
@@ -336,6 +342,17 @@ def site_auroc(sites: Mapping[str, Sequence[int]]) -> float:
     return wins / (all_positives * all_negatives)
 
 
+def resampling(section: Section) -> str:
+    """What was drawn, and whether that makes intervals too narrow; every table with intervals says it."""
+    unit = section.facts.get("unit", "patient")
+    units = {"study": "studies"}.get(unit, f"{unit}s")
+    words = f"{section.facts.get('resamples', '?')} resamples of {units}"
+    if unit == "patient":
+        return words
+    why = "no patient ids are known, or --unit image" if unit == "image" else "--unit study"
+    return f"{words} ({units} count as independent, also those of one patient: {why})"
+
+
 def _notes(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
     """What a reader must know to read the block: sample, spread, marks, gaps."""
     measured = [cell.estimate for cell in cells if cell.value is not None]
@@ -347,16 +364,14 @@ def _notes(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
         spread = f"mean ± SD over {'/'.join(map(str, replicates))} replicates (folds or seeds)"
         if replicates == [1]:
             spread = "one replicate"
-        unit = measured[0]["unit"]
-        notes.append(f"{spread}; [95 % percentile interval], {measured[0]['resamples']} resamples of {unit}s; "
-                     f"{images} test images" + (f" of {patients} patients." if unit == "patient" else
-                                                "; no patient ids, so images count as independent."))  # fmt: skip
+        notes.append(f"{spread}; [95 % percentile interval], {resampling(section)}; {images} test images"
+                     + (f" of {patients} patients." if measured[0]["unit"] == "patient" else "."))  # fmt: skip
         fewer = [e for e in measured if e["resamples_valid"] != e["resamples"]]
         if fewer:
             least = min(fewer, key=lambda e: int(e["resamples_valid"]))
             notes.append(f"Resamples in which a score is undefined are left out; fewest valid: "
                          f"{least['resamples_valid']} ({least['target']}).")  # fmt: skip
-    if section.table == 3:
+    if section.table == 3 and section.facts.get("protocol"):
         notes.append("Cached features without augmentation; epoch and learning rate chosen on each replicate's held-out fold "
                      "(docs/decisions/0006).")  # fmt: skip
         told = {short: site_auroc(section.label_sites.get(target, {})) for target, short in section.columns.items()}

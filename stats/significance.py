@@ -16,16 +16,20 @@ import numpy as np
 
 from .multiplicity import benjamini_hochberg, holm
 from .published import Published
-from .scores import METRIC_TITLES, Encoder, Section, find_estimate, points
+from .scores import METRIC_TITLES, Encoder, Section, find_estimate, points, resampling
 from .typeset import Cell, Panel
 
 ALPHA = 0.05
 
 SIGNIFICANCE_COLUMNS = (
-    "table", "rule", "reference", "other", "other_title", "dataset", "dataset_title", "column", "target", "metric",
-    "unit", "delta", "low", "high", "sd_delta", "mde", "p_one_sided", "p_holm", "p_bh", "p_sign_flip", "family_size",
-    "resamples_valid", "outcome", "published_outcome", "verdict", "reason",
+    "table", "rule", "reference", "other", "other_title", "dataset", "dataset_title", "column", "target",
+    "metric", "unit", "delta", "low", "high", "sd_delta", "mde", "margin", "power_margin", "p_one_sided",
+    "p_holm", "p_bh", "p_sign_flip", "p_wilcoxon", "p_delong", "p_corrected_t", "p_non_inferior",
+    "p_equivalent", "family_size", "resamples_valid", "outcome", "published_outcome", "verdict", "reason",
 )  # fmt: skip
+
+#: Columns of comparisons.csv; the first decides, the others stand beside it.
+TESTS = ("p_one_sided", "p_sign_flip", "p_wilcoxon", "p_delong", "p_corrected_t", "p_non_inferior", "p_equivalent")
 
 OUTCOME_MARKS = {"significant_improvement": "✓✓", "nonsignificant_improvement": "✓", "no_improvement": "✗"}
 OUTCOME_WORDS = {"significant_improvement": "significant", "nonsignificant_improvement": "improvement, not significant",
@@ -99,8 +103,8 @@ def _row(
     elif comparison is None:
         row["gap"] = f"{reference.title} against {other.title} is not among the comparisons"
     else:
-        row |= {name: points(comparison[name]) for name in ("delta", "low", "high", "sd_delta", "mde")}
-        row |= {name: float(comparison[name]) if comparison[name] else None for name in ("p_one_sided", "p_sign_flip")}
+        row |= {name: points(comparison.get(name)) for name in ("delta", "low", "high", "sd_delta", "mde", "margin")}
+        row |= {name: float(comparison[name]) if comparison.get(name) else None for name in (*TESTS, "power_margin")}
         row["resamples_valid"] = comparison["resamples_valid"]
     return row
 
@@ -130,21 +134,23 @@ def _conclude(row: dict[str, Any]) -> None:
     row["verdict"], row["reason"] = verdict
 
 
-def significance_panels(rows: Sequence[Mapping[str, Any]], reference: Encoder) -> list[Panel]:
+def significance_panels(rows: Sequence[Mapping[str, Any]], reference: Encoder, sections: Sequence[Section]) -> list[Panel]:
     """The family against the best other in full, and one line of marks per fixed other."""
     best = [row for row in rows if row["rule"] != FIXED]
-    header = ["Data", "Column", "Metric", "Baseline", "Δ", "[95 %]", "p", "p Holm", "", "Published"]
+    printed = any(row["published_outcome"] for row in best)
+    header = ["Data", "Column", "Metric", "Baseline", "Δ", "[95 %]", "p", "p Holm", "", *(["Published"] if printed else [])]
+    drawn = list(dict.fromkeys(resampling(section) for section in sections if not section.gap))
     table = [
         [row["dataset_title"], row["column"], METRIC_TITLES[row["metric"]],
          (row["other_title"] or "–") + (" (control)" if row["rule"] == BEST_CONTROL else ""),
-         *_numbers(row), _mark(row["outcome"]), _mark(row["published_outcome"])]
+         *_numbers(row), _mark(row["outcome"]), *([_mark(row["published_outcome"])] if printed else [])]
         for row in best
     ]  # fmt: skip
     notes = [
         "✓✓ significant after Holm over the family (one-sided, 5 %); ✓ better, not significant; ✗ not better.",
         (
-            f"Δ: {reference.title} minus baseline, points, paired bootstrap over patients. Family: the "
-            f"{best[0]['family_size'] if best else 0} tested columns of Tables 3 to 5, aggregates not among them."
+            f"Δ: {reference.title} minus baseline, points; paired bootstrap, {'; '.join(drawn) or 'nothing drawn'}. Family: the "
+            f"{best[0]['family_size'] if best else 0} tested columns of all tasks, aggregates not among them."
         ),
     ]
     if any(row["rule"] == BEST_CONTROL for row in best):
@@ -165,13 +171,13 @@ def significance_panels(rows: Sequence[Mapping[str, Any]], reference: Encoder) -
         for row in best
     ]  # fmt: skip
     title = f"{reference.title} against the best other encoder of each column"
-    panels = [Panel(title, header, table, "llllrrrrcc", notes)]
+    panels = [Panel(title, header, table, "llllrrrrc" + "c" * printed, notes, lead=4)]
     if others:
         panels.append(Panel(f"{reference.title} against each fixed baseline",
                             ["Data", "Column", "Metric", *(title for _, title in others)], against,
                             "lll" + "c" * len(others),
-                            [("Δ in points and mark; each baseline is a family of its own for Holm. Intervals and p: "
-                             "table6.csv.")]))  # fmt: skip
+                            ["Δ in points and mark; each baseline is a family of its own for Holm. All else: in the CSV."],
+                            lead=3))  # fmt: skip
     return panels
 
 
@@ -195,7 +201,7 @@ def _numbers(row: Mapping[str, Any]) -> list[str]:
 
 
 def _p(value: float | None) -> str:
-    return "–" if value is None or not np.isfinite(value) else f"{value:.3f}"
+    return "–" if value is None or not np.isfinite(value) else f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def _mark(outcome: str) -> str:

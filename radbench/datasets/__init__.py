@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from .files import File
 
 READERS = ("folder", "phantom", "mimic_cxr", "chexpert", "nih_cxr14", "padchest", "brax", "vindr_cxr", "rsna", "iu_xray",
-           "mimic_segmentation", "vindr_ribcxr")  # fmt: skip
+           "mimic_segmentation", "vindr_ribcxr", "candid_ptx", "chestmnist", "chestx_det", "chexlocalize", "jsrt", "montgomery",
+           "padchest_gr", "rexgradient", "shenzhen", "siim_acr")  # fmt: skip
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels from the left and the top, in the frame of `Mask.size`
 
@@ -77,3 +78,8 @@ def known_labels(name: str, root: Path) -> list[str]:
     """What `labels: auto` stands for: the owner's findings, or those of a tidy folder whose columns are findings by name."""
     module = importlib.import_module(module_name(name))
     return module.known_labels(root) if hasattr(module, "known_labels") else list(module.LABELS)
+
+
+def known_releases(name: str) -> dict[str, dict[str, int]]:
+    """Counts of the known releases that a reader reads: {version: {"images" | "studies" | "patients": count}}."""
+    return getattr(importlib.import_module(module_name(name)), "RELEASES", {})

@@ -45,7 +45,7 @@ def records(root: Path, options: Options) -> list[Record]:
     table = columns.read(file, ["PngPath", "PatientID", "AccessionNumber", "ViewPosition"])
     source = options.source
     if source == "auto":
-        source = "png" if len(tree.lookup(1, (".png",))) or "DicomPath" not in table.columns else "dicom"
+        source = "png" if len(tree.lookup(1, (".png",))) else "dicom"
     if COLUMN_OF[source] not in table.columns:
         raise DataError(file, f"no column {COLUMN_OF[source]!r}", got=list(table.columns), fix="set options.source")
     listed = table[COLUMN_OF[source]]

@@ -21,7 +21,7 @@ LABELS = ("No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opac
           "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices")  # fmt: skip
 RELEASES = {"1.0": {"images": 223_414 + 234, "patients": 64_740, "studies": 187_641 + 200},
             "1.0 with test": {"images": 224_316, "patients": 65_240, "studies": 187_641 + 200 + 500}}  # fmt: skip
-TABLES = {"train": r"train\.csv(\.gz)?", "val": r"valid\.csv(\.gz)?", "test": r"(test|test_labels)\.csv(\.gz)?"}
+TABLES = {"train": "train", "val": "valid", "test": "test(_labels)?"}  # name without suffix, as a regular expression
 PATH = re.compile(r"(patient\d+)/(study\d+)/(view\d+_(frontal|lateral)\.\w+)$")
 VIEWS = {"PA": "PA", "AP": "AP", "LL": "LATERAL", "RL": "LATERAL"}
 
@@ -47,10 +47,11 @@ def records(root: Path, options: Options) -> list[Record]:
     if not len(files):
         raise tree.missing("JPG below patientNNNNN/studyN/")
     found: dict[str, Record] = {}
-    for split, pattern in TABLES.items():
+    for split, name in TABLES.items():
+        pattern = rf"{name}\.csv(\.gz)?"
         if split == "test" and not tree.matching(pattern):
             continue
-        file = tree.one(pattern, f"{pattern.split('.')[0].strip('()')}.csv".replace("|", ".csv or "), "unpack the release below `root`")
+        file = tree.one(pattern, f"{name}.csv", "unpack the release below `root`")
         table = columns.read(file, ["Path"])
         for row, labels in zip(table.to_dict("records"), columns.labels(file, _known(table, split), names), strict=True):
             match = PATH.search(row["Path"])

@@ -16,7 +16,7 @@ import tarfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
@@ -71,7 +71,20 @@ class Broken:
         return str(self.path)
 
 
-File = Path | Member | Broken
+class Made:
+    """A picture out of a file that holds many, such as an array: its bytes are made when they are asked for."""
+
+    def __init__(self, container: Path, name: str, make: Callable[[], bytes]):
+        self.container, self.name, self.suffix, self.size, self.read_bytes = container, name, PurePosixPath(name).suffix, 1, make
+
+    def relative_to(self, root: Path) -> str:
+        return f"{self.container.relative_to(root)}/{self.name}"
+
+    def __str__(self) -> str:
+        return f"{self.container}/{self.name}"
+
+
+File = Path | Member | Broken | Made
 
 
 class Archive:

@@ -14,8 +14,8 @@ import pandas as pd
 from ..errors import DataError, did_you_mean
 from . import Mask, Record
 
-VIEWS = {"PA": "PA", "AP": "AP", "AP_SUPINE": "AP_SUPINE", "AP SUPINE": "AP_SUPINE", "LATERAL": "LATERAL", "LL": "LATERAL",
-         "L": "LATERAL", "OTHER": "OTHER", "UNKNOWN": "UNKNOWN", "": "UNKNOWN"}  # fmt: skip
+VIEWS = {"PA": "PA", "AP": "AP", "AP_SUPINE": "AP_SUPINE", "AP SUPINE": "AP_SUPINE", "FRONTAL": "FRONTAL", "LATERAL": "LATERAL",
+         "LL": "LATERAL", "L": "LATERAL", "OTHER": "OTHER", "UNKNOWN": "UNKNOWN", "": "UNKNOWN"}  # fmt: skip
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validate": "val", "validation": "val", "test": "test"}
 LABEL_VALUES = (1.0, 0.0, -1.0)
 # Column names that `labels: auto` takes for findings: those of ChestX-ray14, CheXpert and VinDr-CXR.

@@ -1,8 +1,10 @@
 """MIMIC-CXR 2.0.0/2.1.0, as DICOM with reports (doi:10.13026/C2JT1Q) or as MIMIC-CXR-JPG (doi:10.13026/jsn5-t979).
 
 Read: `mimic-cxr-*-metadata`, `-split` and `-chexpert` or `-negbio` (.csv or .csv.gz, at any place below the root), else
-`cxr-record-list`, which has neither views nor splits; images `files/p10/p10000032/s50414267/<dicom_id>.jpg` or `.dcm`, or flat;
-reports from `mimic_cxr_sectioned.csv`, else `s*.txt`, extracted or in `mimic-cxr-reports.zip`, cut by the official rules.
+`cxr-record-list`, which has no splits (the views are then those of the DICOM headers); images
+`files/p10/p10000032/s50414267/<dicom_id>.jpg` or `.dcm`, or flat; reports from `mimic_cxr_sectioned.csv`, else `s*.txt`, extracted
+or in `mimic-cxr-reports.zip`, cut by the official rules.
+
 The JPGs are histogram-equalised by the owner and the DICOMs are not: results on one do not compare with the other, which is
 why `source` is an option and `source_format` a column of the index.
 """
@@ -15,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import DataError
-from . import Record, columns, mimic_sections
+from . import Record, columns, headers, mimic_sections
 from .files import Tree
 
 LABELS = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged Cardiomediastinum", "Fracture", "Lung Lesion",
@@ -53,7 +55,8 @@ def records(root: Path, options: Options) -> list[Record]:
     source = _source(tree, options.source)
     files = tree.lookup(1, SUFFIXES[source])
     labels = _labels(tree, options)
-    if options.frontal_only:
+    has_views = "ViewPosition" in table.columns
+    if options.frontal_only and has_views:
         table = table[table["ViewPosition"].isin(["AP", "PA"])]
     studies = list(dict.fromkeys(table["study_id"]))
     reports = _reports(tree, studies, options.section)
@@ -61,17 +64,20 @@ def records(root: Path, options: Options) -> list[Record]:
     found = []
     for row in table.to_dict("records"):
         image, subject, study = row["dicom_id"], row["subject_id"], row["study_id"]
-        listed = f"files/p{subject[:2]}/p{subject}/s{study}/{image}{SUFFIXES[source][0]}"
+        path = files.found_or_listed(f"files/p{subject[:2]}/p{subject}/s{study}/{image}{SUFFIXES[source][0]}")
+        view = VIEWS.get(row["ViewPosition"].upper(), "OTHER") if has_views else headers.read(path)[0]
+        if options.frontal_only and view not in ("AP", "PA"):
+            continue
         found.append(Record(
-            image_id=image, patient_id=subject, study_id=study, view=VIEWS.get(row["ViewPosition"].upper(), "OTHER"),
-            split=row["split"], site="", sex="", age=math.nan, path=files.found_or_listed(listed),
+            image_id=image, patient_id=subject, study_id=study, view=view, split=row["split"], site="", sex="",
+            age=math.nan, path=path,
             labels=(labels or {}).get(study, blank), masks=(), report=reports.get(study, ""),
         ))  # fmt: skip
     return found
 
 
 def _images(tree: Tree) -> pd.DataFrame:
-    """dicom_id, subject_id, study_id, ViewPosition and split of every image."""
+    """dicom_id, subject_id, study_id, split and, from the metadata table, ViewPosition of every image."""
     metadata = tree.matching(r"mimic-cxr-[\d.]+-metadata\.csv(\.gz)?")
     keys = ["dicom_id", "subject_id", "study_id"]
     if metadata:
@@ -80,7 +86,7 @@ def _images(tree: Tree) -> pd.DataFrame:
     else:
         file = tree.one(r"cxr-record-list\.csv(\.gz)?", "mimic-cxr-2.0.0-metadata.csv.gz or cxr-record-list.csv.gz",
                         "download the tables that lie beside `files/` on PhysioNet")  # fmt: skip
-        table = columns.read(file, keys).assign(ViewPosition="")
+        table = columns.read(file, keys)
     if table["dicom_id"].duplicated().any():
         raise DataError(file, f"dicom_id {table['dicom_id'][table['dicom_id'].duplicated()].iat[0]!r} is listed twice")
     for key, pattern in (("dicom_id", r"[0-9a-f]{8}(-[0-9a-f]{8}){4}"), ("subject_id", r"\d{8}"), ("study_id", r"\d{8}")):
@@ -99,7 +105,7 @@ def _images(tree: Tree) -> pd.DataFrame:
             raise DataError(
                 file, f"no split for {int((table['split'] == '').sum())} images of the metadata", fix="use tables of one release"
             )
-    return table[[*keys, "ViewPosition", "split"]]
+    return table
 
 
 def _source(tree: Tree, asked: str) -> str:

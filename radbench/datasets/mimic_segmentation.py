@@ -26,6 +26,7 @@ DICOM_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{8}){4}", re.IGNORECASE)
 IN_MIMIC = re.compile(r"p(\d{8})/s(\d{8})/[^/]+\.(jpe?g|png|dcm|dicom)$", re.IGNORECASE)
 ZONES = {f"zone_{side}_{zone}": f"{side} {zone} lung zone" for side in ("left", "right") for zone in ("upper", "mid", "lower")}
 REMAINDER = re.compile("remain|rest|non|outside|background|without|inverse", re.IGNORECASE)
+METADATA = r"mimic-cxr-[\d.]+-metadata\.csv(\.gz)?"
 SCENE = "_scenegraph.json"
 
 
@@ -47,13 +48,13 @@ def records(root: Path, options: Options) -> list[Record]:
     tree = Tree(root)
     lungs = _lung_masks(tree, options.lung_masks)
     boxes = _boxes(tree, set(lungs))
-    images, sizes = _images(tree, options.images, set(lungs))
+    images, facts, sizes = _images(tree, options.images, set(lungs))
     if not images:
         raise tree.missing("MIMIC-CXR image of any lung mask", "put MIMIC-CXR-JPG below `root`, or set options.images to its folder")
     found = []
     for image in sorted(lungs):
-        path, patient, study, view = images.get(image, (root / f"{image}.jpg", "", image, "FRONTAL"))
-        size = sizes.get(image) or (picture_size(path) if image in images else None)
+        path, (patient, study, view) = images.get(image) or root / f"{image}.jpg", facts.get(image, ("", image, "FRONTAL"))
+        size = sizes.get(image) or picture_size(path)
         found.append(Record(
             image_id=image, patient_id=patient, study_id=study, view=view, split="", site="", sex="", age=math.nan, path=path,
             labels={}, masks=_masks(lungs[image], boxes.get(image, {}), size), report="",
@@ -99,7 +100,8 @@ def _lung_masks(tree: Tree, pattern: str) -> dict[str, dict[str, File]]:
             found[identifier] = sides
         elif kept or not pattern:
             raise DataError(tree.root, f"{len(kept)} files may be the lung mask of {identifier}", got=[name for name, _ in files[:4]],
-                            expected="one, or a left and a right one", fix="set options.lung_masks to a pattern that only the masks match")  # fmt: skip
+                            expected="one, or a left and a right one",
+                            fix="set options.lung_masks to a pattern that only the masks match")  # fmt: skip
     if not found:
         raise DataError(tree.root, f"no path matches options.lung_masks {pattern!r}", got=next(iter(candidates.values()))[0][0])
     return found
@@ -151,22 +153,24 @@ def _regions(file: File, rows: list[dict]) -> dict[str, Box]:
     return found
 
 
-def _images(tree: Tree, folder: str, wanted: set[str]) -> tuple[dict[str, tuple[File, str, str, str]], dict[str, tuple[int, int]]]:
-    """{dicom_id: (file, patient, study, view)} and {dicom_id: (rows, columns) of the DICOM}."""
-    there = tree.root / os.path.relpath(folder, tree.root) if os.path.isabs(folder) else tree.root / folder
-    trees = [tree] + ([Tree(there)] if there.is_dir() else [])
-    images, views, sizes = {}, {}, {}
-    for place in trees:
+def _images(
+    tree: Tree, folder: str, wanted: set[str]
+) -> tuple[dict[str, File], dict[str, tuple[str, str, str]], dict[str, tuple[int, int]]]:
+    """By dicom_id: the image; (patient, study, view); (rows, columns) of the DICOM."""
+    there = tree.root / (os.path.relpath(folder, tree.root) if os.path.isabs(folder) else folder)
+    images, facts, sizes = {}, {}, {}
+    for place in [tree] + ([Tree(there)] if there.is_dir() else []):
         for _, file in place.lookup(99, (".jpg", ".jpeg", ".png", ".dcm", ".dicom")).items():
             identifier = file.name.rsplit(".", 1)[0].lower()
             known = IN_MIMIC.search(str(file.relative_to(tree.root)))
-            if identifier in wanted and known:
-                images.setdefault(identifier, (file, known[1], known[2]))
-        if place.matching(r"mimic-cxr-[\d.]+-metadata\.csv(\.gz)?"):
-            file = place.one(r"mimic-cxr-[\d.]+-metadata\.csv(\.gz)?", "metadata")
-            table = columns.read(file, ["dicom_id", "ViewPosition", "Rows", "Columns"])
+            if identifier in wanted and known and identifier not in images:
+                images[identifier] = file
+                facts.setdefault(identifier, (known[1], known[2], "FRONTAL"))
+        if place.matching(METADATA):
+            table = columns.read(place.one(METADATA, "metadata"), ["dicom_id", "subject_id", "study_id", "ViewPosition", "Rows", "Columns"])
             for row in table[table["dicom_id"].isin(wanted)].to_dict("records"):
-                views[row["dicom_id"]] = row["ViewPosition"] if row["ViewPosition"] in ("AP", "PA") else "FRONTAL"
+                view = row["ViewPosition"] if row["ViewPosition"] in ("AP", "PA") else "FRONTAL"
+                facts[row["dicom_id"]] = (row["subject_id"], row["study_id"], view)
                 if row["Rows"].isdigit() and row["Columns"].isdigit():
                     sizes[row["dicom_id"]] = (int(row["Rows"]), int(row["Columns"]))
-    return {name: (*entry, views.get(name, "FRONTAL")) for name, entry in images.items()}, sizes
+    return images, facts, sizes

@@ -8,14 +8,13 @@ View, sex and age are read from the DICOM headers.
 """
 
 import dataclasses
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import DataError
-from . import Record, columns
-from .files import File, Tree
+from . import Record, columns, headers
+from .files import Tree
 
 LABELS = ("Pneumonia", "Normal")
 RELEASES = {"stage 2": {"images": 26_684}}
@@ -50,7 +49,7 @@ def records(root: Path, options: Options) -> list[Record]:
     found = []
     for image, positive in target.items():
         path = files.found_or_listed(f"stage_2_train_images/{image}.dcm")
-        view, sex, age = header(path)
+        view, sex, age = headers.read(path, otherwise="FRONTAL")
         values = {"Pneumonia": float(positive), "Normal": normal.get(image, math.nan)}
         if patients and image not in patients:
             raise DataError(tree.root, f"the mapping to ChestX-ray14 lacks {image!r}", fix="download it again, or remove it")
@@ -78,19 +77,3 @@ def _patients(tree: Tree) -> dict[str, str]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) and {"img_id", "subset_img_id"} <= set(row) for row in rows):
         raise DataError(file, "not the owner's mapping", expected="a list of objects with img_id and subset_img_id")
     return {row["subset_img_id"]: str(row["img_id"]).split("_")[0] for row in rows}
-
-
-def header(file: File) -> tuple[str, str, float]:
-    """View, sex and age from a DICOM header; FRONTAL, "" and NaN for pictures and where it cannot be read."""
-    import pydicom
-
-    if file.suffix.lower() not in (".dcm", ".dicom"):
-        return "FRONTAL", "", math.nan
-    try:
-        source = file if isinstance(file, Path) else io.BytesIO(file.read_bytes())
-        tags = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=["ViewPosition", "PatientSex", "PatientAge"], force=True)
-        view = str(tags.get("ViewPosition", "")).upper()
-        sex, age = columns.sex(str(tags.get("PatientSex", ""))), columns.age(str(tags.get("PatientAge", "")))
-        return view if view in ("PA", "AP") else "FRONTAL", sex, age
-    except Exception:  # radbench.index says what is wrong with the file; here only its header is of interest
-        return "FRONTAL", "", math.nan

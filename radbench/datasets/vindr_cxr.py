@@ -32,7 +32,6 @@ class Options:
 
     labels: Sequence[str] = ()  # all twenty-eight
     rule: str = "majority"  # of RULES, or one reader's name: images that this reader did not read are then blank
-    subject_ids: bool = False  # the owner releases none
 
 
 def records(root: Path, options: Options) -> list[Record]:
@@ -78,7 +77,7 @@ def _one_label(file: File, table: pd.DataFrame, names: Sequence[str], rule: str)
     if "rad_id" not in table.columns:
         if values.index.duplicated().any():
             twice = values.index[values.index.duplicated()][0]
-            raise DataError(file, f"image {twice!r} is listed twice, and no rad_id tells the readers apart")
+            raise DataError(file, f"image {twice!r} is listed twice, and no column 'rad_id' tells the readers apart")
         return values
     if pd.MultiIndex.from_frame(table[["image_id", "rad_id"]]).duplicated().any():
         raise DataError(file, "a reader has two rows for one image", fix="download the table again")

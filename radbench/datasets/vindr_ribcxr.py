@@ -22,9 +22,7 @@ SPLITS = {"train": "train", "val": "test"}
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the configuration may say of VinDr-RibCXR."""
-
-    subject_ids: bool = False  # the owner releases none
+    """Nothing to say of VinDr-RibCXR."""
 
 
 def records(root: Path, options: Options) -> list[Record]:

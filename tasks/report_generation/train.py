@@ -42,7 +42,7 @@ def main() -> None:
 def rows_with_reports(index: Index, split: str) -> np.ndarray:
     """Images of a split, lateral ones apart, whose study has a findings text."""
     rows = index.rows(split)
-    frontal = np.isin(index["view"][rows].astype(str), ["PA", "AP", "AP_SUPINE", "UNKNOWN"])
+    frontal = np.isin(index["view"][rows].astype(str), ["PA", "AP", "AP_SUPINE", "FRONTAL", "UNKNOWN"])
     return rows[frontal & np.array([bool(normalise(text)) for text in index["report"][rows]], dtype=bool)]
 
 

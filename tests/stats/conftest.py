@@ -15,7 +15,7 @@ SIX = ["Lung Opacity", "Cardiomegaly", "Pleural Thickening", "Aortic Enlargement
 
 
 def write_sidecar(folder: Path, kind: str, name: str, facts: dict, state: str = "ok", reason: str | None = None,
-                  parents: tuple = ()) -> Path:  # fmt: skip
+                  parents: tuple = (), cost: dict | None = None) -> Path:  # fmt: skip
     """A meta.json that vouches for the files already in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {
@@ -24,7 +24,7 @@ def write_sidecar(folder: Path, kind: str, name: str, facts: dict, state: str = 
         if path.name != "meta.json" and path.is_file()
     }
     content = {"format": 1, "kind": kind, "name": name, "state": state, "reason": reason, "key": "0" * 64,
-               "key_parts": {}, "files": files, "parents": list(parents), "facts": facts, "cost": {}, "software": {},
+               "key_parts": {}, "files": files, "parents": list(parents), "facts": facts, "cost": cost or {}, "software": {},
                "command": "", "created": "", "git": None}  # fmt: skip
     identity = {key: content[key] for key in ("kind", "name", "state", "key", "files")}
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
@@ -41,13 +41,17 @@ class Results:
         self.patients = np.array([f"toy:{i // 2:03d}" for i in range(120)])  # two images each
         self.images = np.array([f"image{i:03d}" for i in range(120)])
 
-    def write(self, task: str, dataset: str, encoder: str, rows: pd.DataFrame, **facts) -> Path:
+    def write(self, task: str, dataset: str, encoder: str, rows: pd.DataFrame, cost: dict | None = None,
+              curve: pd.DataFrame | None = None, **facts) -> Path:  # fmt: skip
+        """Predictions with their sidecar; ``curve`` are the rows of the smaller training sets."""
         folder = self.root / "results" / task / dataset / encoder
         folder.mkdir(parents=True, exist_ok=True)
         rows = rows.assign(dataset=dataset, task=task, encoder=encoder)
         rows.to_parquet(folder / "predictions.parquet", index=False)
+        if curve is not None:
+            curve.assign(dataset=dataset, task=task, encoder=encoder).to_parquet(folder / "learning_curve.parquet", index=False)
         facts = {"card": {}, "measured": {}, "protocol": {"epochs": 3}, "version": "1", "reduced": []} | facts
-        write_sidecar(folder, "predictions", f"{task}/{dataset}/{encoder}", facts)
+        write_sidecar(folder, "predictions", f"{task}/{dataset}/{encoder}", facts, cost=cost)
         return folder.relative_to(self.root)
 
     def absent(self, task: str, dataset: str, encoder: str, reason: str = "weights not present: get them") -> Path:

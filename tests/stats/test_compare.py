@@ -76,6 +76,33 @@ def test_comparison_is_paired_and_antisymmetric(results):
     assert good.mde == pytest.approx(2.486475 * good.sd_delta, rel=1e-6)
 
 
+def test_where_less_is_better_the_better_encoder_has_the_small_p(results):
+    """Brier: the encoder with the lower score has a negative delta, small p of superiority and non-inferiority; the other large ones."""
+    sharp = results.probe_rows(4.0, 1).assign(score=lambda rows: (0.9 * rows["target"] + 0.05).astype(np.float32))
+    folders = [results.write("linear_probe", "toy", name, rows) for name, rows in (("good", sharp), ("poor", results.probe_rows(0.0, 2)))]
+    compare("linear_probe", "toy", "good", folders, OUT, Settings(resamples=100))
+    cell = read()[1].query("metric == 'brier' and target == 'Cardiomegaly'").set_index("encoder")
+    good, poor = cell.loc["good"], cell.loc["poor"]
+    assert good.delta < -0.1 and poor.delta == pytest.approx(-good.delta, abs=1e-9)
+    for name in ("p_one_sided", "p_non_inferior", "p_sign_flip", "p_two_level"):
+        assert float(good[name]) == pytest.approx(1 / 101, abs=1e-9) and float(poor[name]) > 0.9, name
+    assert float(good.p_wilcoxon) < 1e-6 and float(poor.p_wilcoxon) > 1 - 1e-6
+
+
+def test_the_mirrored_row_is_the_other_side(results):
+    """low and high of (b, a) are -high and -low of (a, b), patients' and two-level interval alike, in every cell."""
+    probe(results)
+    _, comparisons = read()
+    key = ["target", "metric"]
+    one, other = (comparisons[comparisons.encoder == name].set_index(key).sort_index() for name in ("good", "poor"))
+    assert len(one) == len(other) > 20
+    for level in ("", "two_level_"):
+        low, high = (pd.to_numeric(one[f"{level}{end}"]) for end in ("low", "high"))
+        assert (low < high).all()
+        assert pd.to_numeric(other[f"{level}low"]).to_numpy() == pytest.approx(-high.to_numpy(), abs=1e-9)
+        assert pd.to_numeric(other[f"{level}high"]).to_numpy() == pytest.approx(-low.to_numpy(), abs=1e-9)
+
+
 def test_an_encoder_against_its_copy_is_exactly_zero(results):
     """Pairing: equal predictions differ by exactly 0 in every resample, so the interval is [0, 0] and p is 1."""
     probe(results, ("good", 1.0, 1), ("twin", 1.0, 1))

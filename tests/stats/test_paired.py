@@ -21,6 +21,18 @@ def test_wilcoxon_counts_all_sign_patterns():
     assert p_wilcoxon(differences) == pytest.approx(np.mean(np.array(sums) >= observed), abs=1e-12)
 
 
+def test_wilcoxon_keeps_the_ranks_of_zeros():
+    """Pratt's rule: zeros are ranked with the others and then dropped; leaving them out before ranking gives another p."""
+    differences = np.array([0.0, 0.0, 0.2, -0.1, 0.4, 0.3, -0.25])
+    ranks = scipy_stats.rankdata(np.abs(differences))  # the zeros hold ranks 1 and 2, shared as 1.5
+    assert list(ranks) == [1.5, 1.5, 4, 3, 7, 6, 5]
+    kept, observed = ranks[differences != 0], 4 + 7 + 6
+    sums = np.array([kept[[bool(pattern >> k & 1) for k in range(5)]].sum() for pattern in range(32)])
+    assert p_wilcoxon(differences) == pytest.approx(np.mean(sums >= observed), abs=1e-12)
+    without = p_wilcoxon(differences[differences != 0])
+    assert abs(p_wilcoxon(differences) - without) > 0.01
+
+
 def test_wilcoxon_of_nothing_is_no_test():
     """Differences that are all zero give NaN, and missing ones are left out."""
     assert np.isnan(p_wilcoxon(np.zeros(5)))

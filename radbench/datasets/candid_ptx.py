@@ -1,0 +1,72 @@
+"""CANDID-PTX (Feng et al. 2021, doi:10.1148/ryai.2021210136; doi:10.17608/k6.auckland.14173982): 19,237 images from Dunedin.
+
+Read: `Pneumothorax_reports.csv` (filename, SOPInstanceUID, EncodedPixels, report; a row per outline) and, when there,
+`chest_tube.csv` and `acute_rib_fracture.csv`, for their labels; images are DICOM of 1024 x 1024 named by their SOPInstanceUID, with or
+without suffix. The patient is the part of `filename` before its first `_`. Outlines are taken for SIIM-ACR's relative run-length
+code. **Not seen:** the layout comes from the authors' description and public code; columns are looked up without regard to case.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import DataError
+from . import Mask, Record, columns, headers, runs
+from .files import Tree
+
+LABELS = ("Pneumothorax", "Chest tube", "Acute rib fracture")
+RELEASES = {"1.0": {"images": 19_237}}
+EXTRA = {"Chest tube": r"chest_tube\.csv", "Acute rib fracture": r"acute_rib_fracture\.csv"}
+SIDE = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the configuration may say of CANDID-PTX."""
+
+    labels: Sequence[str] = ("Pneumothorax",)
+
+
+def records(root: Path, options: Options) -> list[Record]:
+    """One record per image of the table, with its report and one mask `pneumothorax`, empty when there is none.
+
+    Raises:
+        DataError: no table, no image, a column is missing, or a code is malformed.
+    """
+    tree = Tree(root)
+    names = columns.chosen(options.labels, LABELS, "candid_ptx")
+    file = tree.one(r"Pneumothorax_reports\.csv(\.gz)?", "Pneumothorax_reports.csv", "unpack the release below `root`")
+    table = columns.read(file)
+    texts = {name: columns.named(table, name) for name in ("filename", "SOPInstanceUID", "EncodedPixels", "report")}
+    for name, values in texts.items():
+        if not values.any():
+            raise DataError(file, f"no column {name!r}, or an empty one", got=list(table.columns))
+    files = tree.lookup(1, (".dcm", ".dicom", ".png", ".jpg", ""))
+    extra = {name: _images(tree, name) for name in names if name in EXTRA}
+    outlines: dict[str, tuple] = {}
+    first: dict[str, tuple[str, str]] = {}
+    for name, image, code, report in zip(*texts.values(), strict=True):
+        outlines[image] = outlines.get(image, ()) + runs.relative(f"{file}: {image}", code, SIDE**2)
+        first.setdefault(image, (name, report))
+    found = []
+    for image, (name, report) in first.items():
+        path = files.found_or_listed(f"dataset/{image}")
+        view, sex, age = headers.read(path, otherwise="FRONTAL")
+        positive = {"Pneumothorax": bool(outlines[image])} | {label: image in images for label, images in extra.items()}
+        found.append(Record(
+            image_id=image, patient_id=name.split("_")[0], study_id=image, view=view, split="", site="", sex=sex, age=age, path=path,
+            labels={label: float(positive[label]) for label in names}, report=" ".join(report.split()),
+            masks=(Mask("pneumothorax", runs=outlines[image], size=(SIDE, SIDE)),),
+        ))  # fmt: skip
+    return found
+
+
+def _images(tree: Tree, label: str) -> set[str]:
+    """The images that a table of outlines names."""
+    file = tree.one(EXTRA[label], EXTRA[label].replace("\\", ""), f"needed for the label {label}")
+    table = columns.read(file)
+    name = next((column for column in table.columns if column.lower() in ("anon_sopuid", "sopinstanceuid")), None)
+    if name is None:
+        raise DataError(file, "no column 'anon_SOPUID'", got=list(table.columns))
+    code = columns.named(table, "mask_rle", "EncodedPixels")
+    return set(table[name][code != "-1"])

@@ -1,0 +1,478 @@
+"""Tables beside the paper's six: calibration, subgroups, ranks, learning curves; and cost beside quality.
+
+Each is there in every run. Where nothing is known (no probabilities, no subgroups, no cost), a note says so. Cost differs
+between two runs of the same protocol, so its table lies with the page and not with the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .provenance import Sidecar
+from .ranks import CriticalDifference, critical_difference
+from .scores import METRIC_TITLES, Encoder, Section, find_estimate, points, resampling
+from .subgroups import GAP, GROUP
+from .subgroups import METRICS as SUBGROUP_METRICS
+from .typeset import Cell, Panel, Table
+
+CALIBRATION_COLUMNS = ("dataset", "dataset_title", "encoder", "encoder_title", "control", "target", "brier", "brier_low", "brier_high",
+                       "ece", "ece_low", "ece_high", "intercept", "slope", "n_images", "n_positive", "state", "reason")  # fmt: skip
+SUBGROUP_COLUMNS = ("dataset", "dataset_title", "encoder", "encoder_title", "control", "target", "metric", "unit", "grouping", "kind",
+                    "group", "worst", "value", "low", "high", "resamples_valid", "n_images", "n_patients", "n_positive", "state",
+                    "reason")  # fmt: skip
+RANK_COLUMNS = ("task", "dataset", "dataset_title", "encoder", "encoder_title", "control", "target", "metric", "rank", "low", "high",
+                "p_best", "encoders", "columns", "p_friedman", "critical_difference")  # fmt: skip
+CURVE_COLUMNS = ("dataset", "dataset_title", "encoder", "encoder_title", "control", "target", "metric", "unit", "train_images", "value",
+                 "sd", "replicates", "low", "high", "n_images", "n_positive", "state", "reason")  # fmt: skip
+STAGES = ("features", "linear_probe", "segmentation", "report")
+COST_COLUMNS = ("encoder", "encoder_title", "control", "parameters", "image_size", "tokens",
+                *(f"{stage}_{what}" for stage in STAGES for what in ("seconds", "gpu_seconds", "device")), "seconds", "gpu_seconds",
+                "auprc", "dice", "mean_rank", "pareto", "reason")  # fmt: skip
+
+TASK_TITLES = {3: "Classification", 4: "Segmentation", 5: "Report generation"}
+GROUPING_TITLES = {"sex": "sex", "age_band": "age", "view": "view", "site": "site"}
+
+
+def extra_tables(sections: Sequence[Section], encoders: Sequence[Encoder]) -> list[Table]:
+    """The four that depend on predictions only, and so are the same in every run of the same protocol."""
+    return [
+        _calibration(sections, encoders),
+        _subgroups(sections, encoders),
+        _ranks(sections, encoders),
+        _learning_curves(sections, encoders),
+    ]
+
+
+def _who(section: Section, encoder: Encoder) -> dict[str, Any]:
+    return {"dataset": section.dataset, "dataset_title": section.title, "encoder": encoder.name, "encoder_title": encoder.title,
+            "control": encoder.control}  # fmt: skip
+
+
+def _name(encoder: Encoder) -> str:
+    return encoder.title + (" (control)" if encoder.control else "")
+
+
+def _number(text: str | None) -> float | None:
+    return None if text in (None, "") else float(text)
+
+
+def _interval(row: Mapping[str, str], scale: float = 100.0, digits: int = 1) -> str:
+    if not row.get("low"):
+        return ""
+    return f"[{scale * float(row['low']):.{digits}f}, {scale * float(row['high']):.{digits}f}]"
+
+
+def _nothing(why: str) -> list[Panel]:
+    return [Panel("No data", ["Gap"], [], notes=[why])]
+
+
+def _best(values: Sequence[float | None], lowest: bool) -> dict[int, int]:
+    """Places 1 and 2 of a column by position, as `stats.scores` marks them; equal printed values share a place."""
+    known = sorted({v for v in values if v is not None}, reverse=not lowest)
+    if sum(v is not None for v in values) < 2:
+        return {}
+    return {k: known.index(v) + 1 for k, v in enumerate(values) if v in known[:2]}
+
+
+def _columnwise(rows: Sequence[list[Cell | str]], values: Sequence[Sequence[float | None]], lowest: bool) -> None:
+    """Mark best and second of every column of cells, in place; the cells are the last of each row."""
+    for column in range(len(values[0]) if values else 0):
+        for k, rank in _best([line[column] for line in values], lowest).items():
+            cell = rows[k][column - len(values[0])]
+            rows[k][column - len(values[0])] = Cell(cell.text, cell.second_line, rank)
+
+
+# ---------------------------------------------------------------- calibration
+
+
+def _calibration(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Table:
+    """Brier score, calibration error and recalibration line, encoder x label; fractions, not points."""
+    rows, panels = [], []
+    for one in (section for section in sections if section.table == 3):
+        targets = {t: one.columns.get(t, t) for _, t, m in one.estimates if m == "brier"}
+        order = [t for t in one.columns if t in targets] + [t for t in targets if t not in one.columns]
+        for encoder in encoders:
+            for target in order or [""]:
+                rows.append(_who(one, encoder) | _calibration_row(one, encoder, target))
+        present = [
+            e for e in encoders if any(r["brier"] is not None for r in rows if (r["dataset"], r["encoder"]) == (one.dataset, e.name))
+        ]
+        if not present:
+            panels.append(Panel(one.title, ["Gap"], [], notes=[one.gap or "No encoder gives probabilities here: scores outside 0 to 1 "
+                                                               "have an order but no calibration."]))  # fmt: skip
+            continue
+        for metric in ("brier", "ece"):
+            found = [[find_estimate(one, e, t, metric) for t in order] for e in present]
+            cells = [[_name(e), *(_fraction_cell(row) for row in line)] for e, line in zip(present, found, strict=True)]
+            values = [[None if _number(row.get("value")) is None else round(float(row["value"]), 3) for row in line] for line in found]
+            _columnwise(cells, values, lowest=True)
+            title = {"brier": "Brier score", "ece": "calibration error (ECE)"}[metric]
+            notes = [f"Less is better. [95 % percentile interval], {resampling(one)}."]
+            notes += ["A resample repeats images, which makes its calibration error larger than that of the data: the interval lies too "
+                      "high and may not hold the value; read its width."] if metric == "ece" else []  # fmt: skip
+            panels.append(Panel(f"{one.title}: {title}", ["Encoder", *(targets[t] for t in order)], cells, notes=notes))
+        single = [t for t in order if not t.startswith("Agg-")]
+        lines = [[_name(e), *(_line_cell(find_estimate(one, e, t, "brier")) for t in single)] for e in present]
+        panels.append(Panel(f"{one.title}: recalibration slope (intercept)", ["Encoder", *(targets[t] for t in single)], lines,
+                            notes=["1 (0) is perfect. Slope below 1: probabilities too extreme; intercept below 0: too high on the whole. "
+                                   "Means over replicates, without intervals."]))  # fmt: skip
+        absent = [e for e in encoders if e not in present]
+        if absent:
+            panels[-1].notes.append(f"– {', '.join(e.title for e in absent)}: no probabilities on {one.title}")
+    panels = panels or _nothing("Classification is not part of this run, so there are no probabilities to judge.")
+    return Table("calibration", "Calibration", "Calibration of the probes' probabilities, fractions", CALIBRATION_COLUMNS, rows, panels)
+
+
+def _calibration_row(one: Section, encoder: Encoder, target: str) -> dict[str, Any]:
+    brier, ece = (find_estimate(one, encoder, target, metric) for metric in ("brier", "ece"))
+    row: dict[str, Any] = {"target": target, **{name: _number(brier.get(name)) for name in ("n_images", "n_positive")}}
+    row |= {name: None if value is None else int(value) for name, value in row.items() if name.startswith("n_")}
+    for name, estimate in (("brier", brier), ("ece", ece)):
+        row |= {name: _number(estimate.get("value")), f"{name}_low": _number(estimate.get("low")),
+                f"{name}_high": _number(estimate.get("high"))}  # fmt: skip
+    return row | {"intercept": _number(brier.get("calibration_intercept")), "slope": _number(brier.get("calibration_slope")),
+                  "state": brier.get("state", ""), "reason": brier.get("reason", "")}  # fmt: skip
+
+
+def _fraction_cell(row: Mapping[str, str]) -> Cell:
+    return Cell(f"{float(row['value']):.3f}", _interval(row, 1.0, 3)) if row.get("value") else Cell("–")
+
+
+def _line_cell(row: Mapping[str, str]) -> str:
+    slope, intercept = _number(row.get("calibration_slope")), _number(row.get("calibration_intercept"))
+    return "–" if slope is None else f"{slope:.2f} ({intercept:+.2f})".replace("-", "−")
+
+
+# ---------------------------------------------------------------- subgroups
+
+
+def _subgroups(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Table:
+    """The metric in every group, the worst group, and the gap to the best, encoder x column x grouping."""
+    rows, panels = [], []
+    by_name = {encoder.name: encoder for encoder in encoders}
+    for one in sections:
+        found = one.more.get("subgroups") or []
+        for row in found:
+            if row["encoder"] in by_name:
+                worst = _worst(found, row) if row["kind"] == GROUP else row["worst"]
+                rows.append(_who(one, by_name[row["encoder"]]) | row | {name: points(row[name]) for name in ("value", "low", "high")}
+                            | {"dataset": one.dataset, "unit": "points", "worst": worst})  # fmt: skip
+        for grouping in dict.fromkeys(row["grouping"] for row in found):
+            panels += _grouping_panels(one, grouping, [row for row in found if row["grouping"] == grouping], encoders)
+    panels = panels or _nothing("No subgroups are known: the predictions carry no sex, age_band, view or site, or one value of each.")
+    return Table("subgroups", "Subgroups", "Scores by subgroup, the worst group and its distance from the best, points", SUBGROUP_COLUMNS,
+                 rows, panels)  # fmt: skip
+
+
+def _worst(found: Sequence[Mapping[str, str]], row: Mapping[str, str]) -> int:
+    """1 where this group is the worst of its encoder, column and grouping."""
+    same = ("encoder", "target", "metric", "grouping")
+    gap = next((g for g in found if g["kind"] == GAP and all(g[k] == row[k] for k in same)), None)
+    return int(gap is not None and gap["worst"] == row["group"])
+
+
+def _grouping_panels(one: Section, grouping: str, found: Sequence[Mapping[str, str]], encoders: Sequence[Encoder]) -> list[Panel]:
+    metric = next(m for m in SUBGROUP_METRICS[_task(one)])
+    cells = {(r["encoder"], r["target"], r["group"]): r for r in found if r["kind"] == GROUP and r["metric"] == metric}
+    gaps = {(r["encoder"], r["target"]): r for r in found if r["kind"] == GAP and r["metric"] == metric}
+    groups = list(dict.fromkeys(group for _, _, group in cells))
+    shown = {target: short for target, short in one.columns.items()} if one.table != 5 else {"report": ""}
+    lines: list[list[Cell | str]] = []
+    for target, short in shown.items():
+        for encoder in encoders:
+            if not any((encoder.name, target, group) in cells for group in groups):
+                continue
+            gap = gaps.get((encoder.name, target))
+            line: list[Cell | str] = [_name(encoder), *([short] if one.table != 5 else [])]
+            line += [_points_cell(cells.get((encoder.name, target, group), {})) for group in groups]
+            line += [gap["worst"] if gap else "–", Cell(f"{points(gap['value']):.1f}", _interval(gap)) if gap else Cell("–")]
+            lines.append(line)
+    small = sorted({r["group"] for r in found if r["state"] == "not_computed"})
+    notes = [f"[95 % percentile interval], {resampling(one)}, at most 1000 of them used. Gap: best minus worst group, both chosen on these "
+             "data, so it is above 0 by chance alone; read it by its interval and with the other encoders' beside it."]  # fmt: skip
+    notes += [f"Not shown, too few patients: {', '.join(small)}."] if small else []
+    header = ["Encoder", *(["Column"] if one.table != 5 else []), *groups, "Worst", "Gap"]
+    title = f"{one.title}: {METRIC_TITLES[metric]} by {GROUPING_TITLES.get(grouping, grouping)}"
+    return [Panel(title, header, lines, notes=notes)] if lines else [Panel(title, ["Gap"], [], notes=notes[1:])]
+
+
+def _points_cell(row: Mapping[str, str]) -> Cell:
+    return Cell(f"{points(row['value']):.1f}", _interval(row)) if row.get("value") else Cell("–")
+
+
+def _task(one: Section) -> str:
+    return {3: "linear_probe", 4: "segmentation", 5: "report_generation"}[one.table]
+
+
+# ---------------------------------------------------------------- ranks
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Encoders ranked over several columns at once.
+
+    Attributes:
+        title: what the columns have in common.
+        encoders: those that have a value in every column.
+        columns: (section, target, metric) of each.
+        difference: mean ranks and what they tell apart; None with fewer than three encoders or two columns.
+        mean_ranks: (K,) 1 = best.
+    """
+
+    title: str
+    encoders: list[Encoder]
+    columns: list[tuple[Section, str, str]]
+    difference: CriticalDifference | None
+    mean_ranks: np.ndarray
+
+
+def standings(sections: Sequence[Section], encoders: Sequence[Encoder]) -> list[Standing]:
+    """One per task, and over all tasks where there are several; aggregates and the second ROUGE-L do not count."""
+    tasks = {TASK_TITLES[n]: [s for s in sections if s.table == n] for n in TASK_TITLES if any(s.table == n for s in sections)}
+    if len(tasks) > 1:
+        tasks["All tasks"] = list(sections)
+    found = [_standing(title, of_task, encoders) for title, of_task in tasks.items()]
+    return [one for one in found if one.encoders and one.columns]
+
+
+def _standing(title: str, sections: Sequence[Section], encoders: Sequence[Encoder]) -> Standing:
+    def value(place: tuple[Section, str, str], encoder: Encoder) -> float | None:
+        section, target, metric = place
+        return _number(find_estimate(section, encoder, target, metric).get("value"))
+
+    columns = [(s, t, m) for s in sections for _, t, m in s.displayed() if not t.startswith("Agg-") and m != "rouge_l_coco"]
+    columns = [place for place in columns if any(value(place, encoder) is not None for encoder in encoders)]
+    complete = [e for e in encoders if columns and all(value(place, e) is not None for place in columns)]
+    if not complete:
+        return Standing(title, [], columns, None, np.array([]))
+    values = np.array([[value(place, encoder) for encoder in complete] for place in columns])
+    enough = len(complete) >= 3 and len(columns) >= 2
+    ranks = np.mean([[1 + (line > v).sum() + ((line == v).sum() - 1) / 2 for v in line] for line in values], axis=0)
+    return Standing(title, complete, columns, critical_difference(values) if enough else None, ranks)
+
+
+def groups_in_words(standing: Standing) -> str:
+    """Friedman's p, the critical difference, and who is not told apart."""
+    found = standing.difference
+    if found is None:
+        return "Friedman's test needs three encoders and two columns."
+    names = [encoder.title for encoder in standing.encoders]
+    groups = "; ".join(", ".join(names[k] for k in group) for group in found.groups) or "none"
+    return (f"Friedman p {'< 0.001' if found.p_friedman < 0.001 else f'= {found.p_friedman:.3f}'} over {len(standing.columns)} columns; "
+            f"critical difference of mean ranks (Nemenyi, 5 %) {found.critical:.2f}. Not told apart: {groups}.")  # fmt: skip
+
+
+def _ranks(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Table:
+    """Rank with interval per column, and the mean over columns with its critical difference."""
+    by_name = {encoder.name: encoder for encoder in encoders}
+    rows = [_who(one, by_name[row["encoder"]]) | row | {"dataset": one.dataset, "columns": 1}
+            for one in sections for row in one.more.get("ranks") or [] if row["encoder"] in by_name]  # fmt: skip
+    panels = []
+    for standing in standings(sections, encoders):
+        found = standing.difference
+        for encoder, mean in zip(standing.encoders, standing.mean_ranks, strict=True):
+            rows.append({"task": standing.title, "encoder": encoder.name, "encoder_title": encoder.title, "control": encoder.control,
+                         "target": "mean over columns", "rank": float(mean), "encoders": len(standing.encoders),
+                         "columns": len(standing.columns), "p_friedman": found.p_friedman if found else None,
+                         "critical_difference": found.critical if found else None})  # fmt: skip
+        panels += _rank_panels(standing, sections, encoders)
+    panels = panels or _nothing("No encoder has a value in every column, so there is nothing to rank.")
+    return Table("ranks", "Ranks", "Ranks of the encoders, 1 is best", RANK_COLUMNS, rows, panels)
+
+
+def _rank_panels(standing: Standing, sections: Sequence[Section], encoders: Sequence[Encoder]) -> list[Panel]:
+    """A block per data set, best mean rank first, with the mean over all columns of the task; over all tasks the mean alone."""
+    of = {(id(s), r["target"], r["metric"], r["encoder"]): r for s in sections for r in s.more.get("ranks") or []}
+    titles = {(id(s), target, metric): title for s in sections for title, target, metric in s.displayed()}
+    whole = standing.title == "All tasks"
+    blocks: dict[str, list[tuple[Section, str, str]]] = {}
+    for place in standing.columns:
+        blocks.setdefault("" if whole else f": {place[0].title}", []).append(place)
+    order = np.argsort(standing.mean_ranks, kind="stable")
+    panels = []
+    for block, columns in blocks.items():
+        shown = [] if whole else columns
+        lines = []
+        for k in order:
+            encoder = standing.encoders[k]
+            cells = [_rank_cell(of.get((id(s), t, m, encoder.name), {})) for s, t, m in shown]
+            lines.append([_name(encoder), *cells, f"{standing.mean_ranks[k]:.2f}"])
+        header = ["Encoder", *(titles[id(s), t, m] for s, t, m in shown), f"Mean of {len(standing.columns)}"]
+        panels.append(Panel(standing.title + block, header, lines, notes=[]))
+    notes = panels[-1].notes
+    notes.append(groups_in_words(standing))
+    if not whole:
+        drawn = dict.fromkeys(resampling(section) for section, _, _ in standing.columns)
+        notes.append(f"[95 % interval of the rank over resamples that all encoders share], {'; '.join(drawn)}. Columns of one data set "
+                     "are not independent, so the critical difference is a picture; the test is Table 6 (significance).")  # fmt: skip
+    absent = [e.title for e in encoders if e not in standing.encoders]
+    notes += [f"– {', '.join(absent)}: not ranked, without a value in some column"] if absent else []
+    return panels
+
+
+def _rank_cell(row: Mapping[str, str]) -> Cell:
+    return Cell(f"{float(row['rank']):g}", f"[{float(row['low']):.0f}, {float(row['high']):.0f}]") if row.get("low") else Cell("–")
+
+
+# ---------------------------------------------------------------- learning curves
+
+
+def _learning_curves(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Table:
+    """AUPRC against the number of images that the probe learned from."""
+    rows, panels = [], []
+    by_name = {encoder.name: encoder for encoder in encoders}
+    for one in sections:
+        found = [row for row in one.more.get("learning_curves") or [] if row["encoder"] in by_name]
+        rows += [_who(one, by_name[row["encoder"]]) | row | {name: points(row[name]) for name in ("value", "sd", "low", "high")}
+                 | {"dataset": one.dataset, "unit": "points"} for row in found]  # fmt: skip
+        target = curve_target(found)
+        if target is None:
+            continue
+        counts = sorted({int(row["train_images"]) for row in found})
+        of = {(r["encoder"], int(r["train_images"])): r for r in found if (r["target"], r["metric"]) == (target, "auprc")}
+        present = [e for e in encoders if any((e.name, n) in of for n in counts)]
+        lines = [[_name(e), *(_points_cell(of.get((e.name, n), {})) for n in counts)] for e in present]
+        notes = [f"AUPRC of {one.columns.get(target, target)} with that many training images, the full probe last; the smaller sets lie "
+                 f"in the larger. [95 % percentile interval], {resampling(one)}, at most 1000 of them used. Other labels and AUROC: in "
+                 "the CSV."]  # fmt: skip
+        panels.append(Panel(one.title, ["Encoder", *(f"{n:,}" for n in counts)], lines, notes=notes))
+    panels = panels or _nothing("No learning curve was measured: the predictions carry no smaller training sets.")
+    return Table("learning_curves", "Learning curves", "Score against the number of training images, points", CURVE_COLUMNS, rows, panels)
+
+
+def curve_target(found: Sequence[Mapping[str, str]]) -> str | None:
+    """The mean over most labels, or the only label."""
+    targets = list(dict.fromkeys(row["target"] for row in found if row["metric"] == "auprc"))
+    aggregates = sorted((t for t in targets if t.startswith("Agg-")), key=lambda t: int(t[4:]))
+    return aggregates[-1] if aggregates else targets[0] if targets else None
+
+
+# ---------------------------------------------------------------- cost and quality
+
+
+def cost_rows(sections: Sequence[Section], encoders: Sequence[Encoder], sidecars: Sequence[Sidecar]) -> list[dict[str, Any]]:
+    """Size, computing time by stage, and mean quality of each encoder; Pareto-optimal ones marked.
+
+    Args:
+        sidecars: each artefact once; those of stages of an encoder are counted.
+
+    Pareto-optimal: no other encoder with the same stages took at most as long in all and has a mean rank at least as good,
+    one of them strictly. Controls are compared like all others.
+    """
+    spent = _spent(sidecars)
+    ranked = {s.title: s for s in standings(sections, encoders)}
+    overall = ranked.get("All tasks") or next(iter(ranked.values()), None)
+    ranks = {} if overall is None else {e.name: float(r) for e, r in zip(overall.encoders, overall.mean_ranks, strict=True)}
+    rows = []
+    for encoder in encoders:
+        row: dict[str, Any] = {"encoder": encoder.name, "encoder_title": encoder.title, "control": encoder.control}
+        row["parameters"] = _known(encoder, "params", "params")
+        row |= {name: _known(encoder, name, name) for name in ("image_size", "tokens")}
+        for stage in STAGES:
+            costs = spent.get((encoder.name, stage)) or []
+            if costs:
+                row |= {f"{stage}_seconds": float(sum(c["seconds"] for c in costs)), f"{stage}_gpu_seconds": _on_gpu(costs),
+                        f"{stage}_device": ", ".join(dict.fromkeys(str(c.get("device") or "?") for c in costs))}  # fmt: skip
+        seconds = [row[f"{stage}_seconds"] for stage in STAGES if f"{stage}_seconds" in row]
+        row |= (
+            {"seconds": float(sum(seconds)), "gpu_seconds": float(sum(row.get(f"{s}_gpu_seconds", 0.0) for s in STAGES))} if seconds else {}
+        )
+        row |= {
+            "auprc": _mean(sections, encoder, 3, "auprc"),
+            "dice": _mean(sections, encoder, 4, "dice"),
+            "mean_rank": ranks.get(encoder.name),
+        }
+        rows.append(row)
+    whole = set.union(set(), *(_stages(row) for row in rows))
+    for row in rows:
+        if row.get("seconds") is None or row["mean_rank"] is None or _stages(row) != whole:
+            row |= {"pareto": None, "reason": "no cost recorded" if row.get("seconds") is None else "no value in some column"
+                    if row["mean_rank"] is None else "some stage of this encoder has no cost"}  # fmt: skip
+    compared = [row for row in rows if "pareto" not in row]
+    for row in compared:
+        row["pareto"] = not any(_dominates(other, row) for other in compared)
+    return rows
+
+
+def _stages(row: Mapping[str, Any]) -> set[str]:
+    return {stage for stage in STAGES if f"{stage}_seconds" in row}
+
+
+def _dominates(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    a, b = (one["seconds"], one["mean_rank"]), (other["seconds"], other["mean_rank"])
+    return a[0] <= b[0] and a[1] <= b[1] and a != b
+
+
+def _known(encoder: Encoder, measured: str, card: str) -> Any:
+    return encoder.measured.get(measured) if encoder.measured.get(measured) is not None else encoder.card.get(card)
+
+
+def _mean(sections: Sequence[Section], encoder: Encoder, table: int, metric: str) -> float | None:
+    """Mean over the columns of a metric, points; None if one is missing."""
+    places = [(s, t, m) for s in sections if s.table == table for _, t, m in s.displayed() if m == metric and not t.startswith("Agg-")]
+    values = [points(find_estimate(s, encoder, t, m).get("value")) for s, t, m in places]
+    return float(np.mean(values)) if values and None not in values else None
+
+
+def _on_gpu(costs: Iterable[Mapping[str, Any]]) -> float:
+    """Seconds on a device that is no CPU, unless the stage counted them itself."""
+    return float(sum(c["gpu_seconds"] if c.get("gpu_seconds") is not None else c["seconds"] * (c.get("device") not in ("cpu", "none", None))
+                     for c in costs))  # fmt: skip
+
+
+#: Kind of artefact -> stage that it is counted under, and where in its name the encoder stands.
+_STAGE_OF = {"features": ("features", 1), "linear_probe": ("linear_probe", 2), "segmentation": ("segmentation", 2),
+             "report_model": ("report", 2), "report_generation": ("report", 2)}  # fmt: skip
+
+
+def _spent(sidecars: Sequence[Sidecar]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """Costs by (encoder, stage)."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for sidecar in sidecars:
+        parts, cost = str(sidecar.content.get("name", "")).split("/"), sidecar.content.get("cost") or {}
+        if len(parts) == 3 and parts[0] in _STAGE_OF and sidecar.state == "ok" and cost.get("seconds") is not None:
+            stage, place = _STAGE_OF[parts[0]]
+            found.setdefault((parts[place], stage), []).append(cost)
+    return found
+
+
+def cost_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Rows of `cost_rows` as a table."""
+    caption = "Computing time of each encoder beside its quality"
+    shown = [row for row in rows if row.get("seconds") is not None or row["mean_rank"] is not None]
+    if not shown:
+        return Table("cost_quality", "Cost and quality", caption, COST_COLUMNS, rows,
+                     _nothing("No stage has recorded a cost and no encoder has a value in every column."))  # fmt: skip
+    stages = [stage for stage in STAGES if any(f"{stage}_seconds" in row for row in shown)]
+    titles = {"features": "Features, s", "linear_probe": "Probe, s", "segmentation": "Segm., s", "report": "Reports, s"}
+    header = ["Encoder", "Param.", "Input", "Tokens", *(titles[stage] for stage in stages), "All, s", "GPU, s", "AUPRC", "Dice",
+              "Mean rank", "Pareto"]  # fmt: skip
+
+    def text(value: Any, form: str = "{:,.1f}") -> str:
+        return "–" if value is None else form.format(value)
+
+    lines = []
+    for row in shown:
+        parameters = row["parameters"]
+        lines.append([row["encoder_title"] + (" (control)" if row["control"] else ""),
+                      "–" if parameters is None else f"{parameters / 1e6:.1f} M", text(row["image_size"], "{}"), text(row["tokens"], "{}"),
+                      *(text(row.get(f"{stage}_seconds")) for stage in stages), text(row.get("seconds")), text(row.get("gpu_seconds")),
+                      text(row["auprc"]), text(row["dice"]), text(row["mean_rank"], "{:.2f}"), "✓" if row["pareto"] else ""])  # fmt: skip
+    devices = sorted({row[f"{stage}_device"] for row in rows for stage in STAGES if f"{stage}_device" in row})
+    notes = ["Seconds are those of the stage as it was run, summed over data sets, work of the encoder and of the task together; AUPRC and "
+             "Dice are means over columns, points. ✓: no other encoder has both a better mean rank and a shorter time."]  # fmt: skip
+    if devices:
+        notes.append(f"Devices: {', '.join(devices)}." + (" Seconds of different devices are not comparable." if len(devices) > 1 else ""))
+    else:
+        notes.append("No stage has recorded a cost.")
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("reason") and devices:
+            reasons.setdefault(row["reason"], []).append(row["encoder_title"])
+    notes += [f"– {', '.join(who)}: {reason}, so not judged" for reason, who in reasons.items()]
+    return Table("cost_quality", "Cost and quality", caption, COST_COLUMNS, rows, [Panel("Cost and quality", header, lines,
+                 "l" + "r" * (len(header) - 2) + "c", notes)])  # fmt: skip

@@ -1,0 +1,276 @@
+"""Predictions that somebody made elsewhere, as a long CSV or Parquet file, on their way into `stats.compare`.
+
+What the file must hold is told by ``python -m stats.tables --help``. It is checked here, with file and line, before
+anything is computed; then it becomes the same folders that the tasks of this project write, so that one code derives
+both.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import json
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .compare import Settings, compare
+from .errors import PredictionsError, ReferenceMissing, SampleMismatch, TruthMismatch
+from .predictions import GROUPS, SAMPLE_KEY, TRUTH
+from .provenance import write_artifact
+from .text import BLEU_COLUMNS
+
+#: Columns without which a file is not of a task.
+NEEDED = {
+    "linear_probe": ("label", "target", "score"),
+    "segmentation": ("structure", "dice"),
+    "report_generation": ("reference", "hypothesis", "rouge_l", "rouge_l_coco", *BLEU_COLUMNS),
+}
+ALWAYS = ("encoder", "image_id")
+_CHEXBERT = tuple(f"chexbert_{side}_{k}" for side in ("ref", "hyp") for k in range(14))
+#: Columns with numbers; those that may be empty have their task's rule below.
+NUMBERS = {
+    "linear_probe": ("target", "score"),
+    "segmentation": ("dice", "hd95", "nsd", "ref_area", "pred_area"),
+    "report_generation": ("rouge_l", "rouge_l_coco", *BLEU_COLUMNS, "rg_er", *_CHEXBERT),
+}
+#: What others call these columns.
+OTHER_WORDS = {"encoder": ("model", "network", "method"), "image_id": ("image", "img", "id", "filename", "file", "path"),
+               "label": ("finding", "class", "pathology"), "target": ("y_true", "truth", "gt", "ground_truth", "y"),
+               "score": ("probability", "prob", "prediction", "pred", "y_pred", "logit")}  # fmt: skip
+WORDS = ("patient_id", "study_id", *GROUPS)
+TABLES = {"linear_probe": "table3", "segmentation": "table4", "report_generation": "table5"}
+
+
+def write_own(files: Sequence[Path | str], work: Path, reference: str | None, settings: Settings) -> Path:
+    """Check and read the files, write predictions and statistics below ``work``; returns the path of a spec of tables.
+
+    Args:
+        reference: an encoder as the files spell it; None is the first one.
+
+    Raises:
+        StatsError: a file is not as described, or encoders cannot be compared; nothing is written then.
+    """
+    parts = [_read(Path(file)) for file in files]
+    by_task = {task: _joined(task, [rows for other, rows in parts if other == task]) for task in NEEDED if task in {t for t, _ in parts}}
+    titles = list(dict.fromkeys(name for rows in by_task.values() for name in rows["encoder"]))
+    names = _folder_names(titles)
+    if reference not in (None, *titles):
+        raise ReferenceMissing("--reference", reference, f"one of {titles}", "name one of them" + _near(reference, titles))
+    spec = {"title": "", "own": True, "reference": names[reference or titles[0]], "encoders": list(names.values()),
+            "cards": {name: [] for name in names.values()}}  # fmt: skip
+    results = work / "results"
+    for task, rows in by_task.items():
+        for dataset, of_dataset in rows.groupby("dataset", sort=False):
+            _comparable(task, str(dataset), of_dataset)
+        folder_of = _folder_names(list(dict.fromkeys(rows["dataset"])))
+        for dataset, of_dataset in rows.groupby("dataset", sort=False):
+            folder, folders = folder_of[dataset], []
+            for title, of_encoder in of_dataset.groupby("encoder", sort=False):
+                folders.append(results / task / folder / names[title])
+                _write(folders[-1], task, of_encoder.assign(dataset=folder, encoder=names[title]), title, of_dataset)
+                spec["cards"][names[title]].append(str(folders[-1] / "meta.json"))
+            present = list(dict.fromkeys(of_dataset["encoder"]))
+            own = spec["reference"] if (reference or titles[0]) in present else names[present[0]]
+            compare(task, folder, own, folders, results / "stats" / task / folder, settings)
+            targets = {"linear_probe": "label", "segmentation": "structure_set"}.get(task)
+            entry = {"dataset": folder, "title": dataset, "stats": str(results / "stats" / task / folder), "paper": None}
+            entry |= {"columns": {name: name for name in dict.fromkeys(of_dataset[targets])}} if targets else {}
+            entry |= {"metrics": ["auprc", "auroc"]} if task == "linear_probe" else {}
+            spec.setdefault(TABLES[task], []).append(entry)
+    path = work / "spec.json"
+    path.write_text(json.dumps(spec, indent=1), encoding="utf-8")
+    return path
+
+
+# ---------------------------------------------------------------- one file
+
+
+def _read(path: Path) -> tuple[str, pd.DataFrame]:
+    """Task and checked rows of a file; ``place`` is file and line of each."""
+    where = path.name
+    if not path.is_file():
+        raise PredictionsError(str(path), "no such file", "a CSV or Parquet file of predictions", "check the path")
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            rows = pd.read_parquet(path)
+        else:
+            with path.open(encoding="utf-8-sig") as lines:
+                header = lines.readline()
+            separator = max(",;\t", key=header.count)
+            with warnings.catch_warnings():  # a row longer than the header would move every value by a column
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                rows = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig", index_col=False)
+    except (ValueError, OSError, pd.errors.ParserWarning) as error:
+        raise PredictionsError(where, f"a file that cannot be read ({error})", "CSV with a header, or Parquet", "export it again") from None
+    rows.columns = [str(column).strip() for column in rows.columns]
+    task = _task(where, list(rows.columns))
+    if rows.empty:
+        raise PredictionsError(where, "no rows", "one row per prediction", "export it again")
+    wanted = [*ALWAYS, *NEEDED[task], *NUMBERS[task], *WORDS, "dataset", "replicate", "structure_set"]
+    rows = rows[[column for column in dict.fromkeys(wanted) if column in rows]].copy()
+    rows["place"] = [f"{where} line {number}" for number in range(2, len(rows) + 2)]
+    for column in set(rows.columns) - set(NUMBERS[task]) - {"replicate", "place"}:
+        rows[column] = rows[column].map(lambda value: "" if pd.isna(value) else str(value).strip())
+    for column in ("encoder", "image_id", *({"label", "structure"} & set(rows.columns))):
+        _refuse(rows, rows[column] == "", f"an empty {column}", f"a {column} in every row", "fill it in")
+    _numbers(task, rows)
+    rows["dataset"] = rows["dataset"].replace("", "own") if "dataset" in rows else "own"
+    for column in ("patient_id", "study_id"):
+        rows[column] = rows.get(column, "")
+    if task == "segmentation":
+        rows["structure_set"] = rows.get("structure_set", rows["structure"])
+    return task, rows
+
+
+def _task(where: str, columns: Sequence[str]) -> str:
+    """The task whose columns the file has; else an error that names what is missing and what was perhaps meant."""
+    complete = [task for task, needed in NEEDED.items() if set(needed) <= set(columns)]
+    if len(complete) > 1:
+        raise PredictionsError(where, f"columns of several tasks ({', '.join(complete)})", "one task per file", "split the file")
+
+    def likely(task: str) -> float:
+        return np.mean([bool(difflib.get_close_matches(name.lower(), map(str.lower, columns), 1, 0.75)) for name in NEEDED[task]])
+
+    task = complete[0] if complete else max(NEEDED, key=likely)
+    missing = [name for name in (*ALWAYS, *NEEDED[task]) if name not in columns]
+    if missing:
+        hints = [f"{name}{_near(name, [c for c in columns if c not in (*ALWAYS, *NEEDED[task])])}" for name in missing]
+        titles = {"linear_probe": "classification", "segmentation": "segmentation", "report_generation": "reports"}
+        raise PredictionsError(where, f"columns {list(columns)}, without {', '.join(hints)}",
+                               f"{', '.join((*ALWAYS, *NEEDED[task]))} ({titles[task]})",
+                               "rename or add the columns; python -m stats.tables --help lists them")  # fmt: skip
+    return task
+
+
+def _near(name: str, choices: Sequence[str]) -> str:
+    """`` (did you mean X?)`` where a choice is another word for it or is spelled almost so.
+
+    >>> _near("score", ["Scores", "id"]), _near("encoder", ["model"]), _near("target", ["image"])
+    (' (did you mean Scores?)', ' (did you mean model?)', '')
+    """
+    by_lower = {choice.lower().strip(): choice for choice in choices}
+    found = [word for word in OTHER_WORDS.get(name, ()) if word in by_lower] or difflib.get_close_matches(name.lower(), by_lower, 1, 0.6)
+    return f" (did you mean {by_lower[found[0]]}?)" if found else ""
+
+
+def _refuse(rows: pd.DataFrame, bad: pd.Series | np.ndarray, got: str, expected: str, next_step: str) -> None:
+    """PredictionsError with the first places, if any row is bad."""
+    bad = np.asarray(bad, dtype=bool)
+    if bad.any():
+        places = rows.loc[bad, "place"].tolist()
+        more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+        raise PredictionsError("; ".join(places[:3]) + more, got, expected, next_step)
+
+
+def _numbers(task: str, rows: pd.DataFrame) -> None:
+    """Turn text into numbers, in place."""
+    for column in [*(name for name in NUMBERS[task] if name in rows), *(["replicate"] if "replicate" in rows else [])]:
+        text = rows[column].map(lambda value: "" if pd.isna(value) else str(value).strip())
+        number = pd.to_numeric(text.replace("", "nan"), errors="coerce").astype(np.float64)
+        blank = text.str.lower().isin(["", "nan"])
+        bad = number.isna() & ~blank
+        example = next(iter(text[bad]), "")
+        comma = " with a point, not a comma" if re.fullmatch(r"-?\d+,\d+", example) else ""
+        _refuse(rows, bad, f"{column} {example!r}", f"a number{comma}", "write the numbers again")
+        _refuse(rows, np.isinf(number), f"{column} that is infinite", "a finite number", "write the numbers again")
+        if column not in ("dice", "hd95", "nsd"):
+            _refuse(rows, blank, f"an empty {column}", "a number in every row", "fill it in, or leave the sample out for every encoder")
+        rows[column] = number
+    rows["replicate"] = rows["replicate"].astype(np.int64) if "replicate" in rows else 0
+    if task == "linear_probe":
+        wrong = ~rows["target"].isin([0, 1])
+        _refuse(rows, wrong, f"target {next(iter(rows['target'][wrong]), '')}", "0 or 1",
+                "leave uncertain samples out, for every encoder alike")  # fmt: skip
+    if task == "segmentation":
+        _refuse(rows, (rows["dice"] < 0) | (rows["dice"] > 1), "a Dice outside 0 to 1", "a fraction", "divide percentages by 100")
+        empty = rows["dice"].isna()
+        rows["ref_area"] = rows.get("ref_area", (~empty).astype(np.int64))
+        rows["pred_area"] = rows.get("pred_area", 0)
+        for column in {"dice", "hd95", "nsd"} & set(rows.columns):
+            _refuse(rows, rows[column].isna() & (rows["ref_area"] > 0), f"an empty {column} of a structure that the reference has",
+                    "a number", "fill it in, or leave the column out")  # fmt: skip
+
+
+# ---------------------------------------------------------------- all files of a task
+
+
+def _joined(task: str, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One table of all files of a task; no sample twice."""
+    rows = pd.concat(parts, ignore_index=True)
+    blank = {column: "" for column in GROUPS if column in rows}
+    rows = rows.fillna(blank)
+    key = ["dataset", "encoder", "replicate", *SAMPLE_KEY[task]]
+    repeated = rows.duplicated(key, keep=False)
+    if repeated.any():
+        first = rows.loc[repeated, key].iloc[0]
+        same = rows[(rows[key] == first).all(axis=1)]["place"].tolist()
+        raise SampleMismatch("; ".join(same[:3]), f"{', '.join(f'{k} {v}' for k, v in first.items())}, {len(same)} times "
+                             f"({int(rows.duplicated(key).sum())} rows too many in all)", "each sample once per encoder and replicate",
+                             "remove the repeated rows, or tell folds and seeds apart in a column replicate")  # fmt: skip
+    partial = {
+        column: int(rows[column].isna().sum()) for column in NUMBERS[task] if column in rows and column not in ("dice", "hd95", "nsd")
+    }
+    if lacking := [column for column, count in partial.items() if count]:
+        raise PredictionsError("files", f"columns {lacking} in some files only", "the same columns in every file of a task",
+                               "add them to the other files, or leave them out")  # fmt: skip
+    return rows
+
+
+def _comparable(task: str, dataset: str, rows: pd.DataFrame) -> None:
+    """Every encoder and replicate has the same samples with the same truth."""
+    sample = SAMPLE_KEY[task]
+    truth = [name for name in TRUTH[task] if name in rows]
+    groups = {key: of.set_index(sample)[truth].sort_index() for key, of in rows.groupby(["encoder", "replicate"], sort=False)}
+    (first, expected), *others = groups.items()
+    several = rows["replicate"].nunique() > 1
+
+    def name(key: tuple[str, int]) -> str:
+        return f"{key[0]} replicate {key[1]}" if several else key[0]
+
+    for key, found in others:
+        for lacking, having, absent in ((first, key, found.index.difference(expected.index)),
+                                        (key, first, expected.index.difference(found.index))):  # fmt: skip
+            if len(absent):
+                shown = ", ".join(" / ".join([one] if isinstance(one, str) else one) for one in absent[:5])
+                raise SampleMismatch(dataset, f"{len(absent)} samples of {name(having)} that {name(lacking)} lacks: {shown}"
+                                     + (", ..." if len(absent) > 5 else ""), "the same samples for every encoder",
+                                     "predict the missing ones, or leave them out for every encoder")  # fmt: skip
+        for column in truth:
+            differs = (expected[column] != found[column]).to_numpy()
+            if differs.any():
+                one = expected.index[differs][0]
+                raise TruthMismatch(dataset, f"{column} {expected.loc[one, column]} with {name(first)} and {found.loc[one, column]} with "
+                                    f"{name(key)} for {one} ({int(differs.sum())} such samples)", f"the same {column}",
+                                    "make all predictions from one table of labels")  # fmt: skip
+
+
+def _write(folder: Path, task: str, rows: pd.DataFrame, title: str, everyone: pd.DataFrame) -> None:
+    """One encoder's predictions with their sidecar, as a task of this project would have left them."""
+    present = [column for column in rows.columns if column != "place" and not everyone[column].isna().all()]
+    content = io.BytesIO()
+    rows[present].assign(task=task).to_parquet(content, index=False)
+    why = "not in the file"
+    lacking = {metric: why for metric, column in (("rg_er", "rg_er"), ("f1_14", _CHEXBERT[0])) if column not in present}
+    facts = {"card": {"title": title}, "measured": {}, "metrics_not_computed": lacking if task == "report_generation" else {}}
+    write_artifact(folder, "predictions", {"predictions.parquet": content.getvalue()}, key_parts={}, parents=[], facts=facts)
+
+
+def _folder_names(titles: Sequence[str]) -> dict[str, str]:
+    """A folder name for every title, all different.
+
+    >>> _folder_names(["RAD-DINO", "a/b", "a b"])
+    {'RAD-DINO': 'RAD-DINO', 'a/b': 'a-b', 'a b': 'a-b-2'}
+    """
+    names: dict[str, str] = {}
+    for title in titles:
+        plain = re.sub(r"[^\w.+-]+", "-", title).strip("-.") or "x"
+        taken, name, number = {one.lower() for one in names.values()}, plain, 2
+        while name.lower() in taken:
+            name, number = f"{plain}-{number}", number + 1
+        names[title] = name
+    return names

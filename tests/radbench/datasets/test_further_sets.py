@@ -1,0 +1,203 @@
+"""Data sets beyond the paper: layouts, codings and masks, against the pictures they were made of."""
+
+import json
+
+import numpy as np
+import pytest
+
+from radbench.datasets import Mask, fixtures, masks, runs
+from radbench.errors import DataError
+
+
+def drawn(index, row, structure):
+    return (index.mask(row) >> np.uint32(index.structures.index(structure))) & 1 == 1
+
+
+# ------------------------------------------------------------ run-length codes
+
+
+def test_run_length_codes_give_back_the_mask():
+    """Random masks coded by SIIM-ACR's and by COCO's definition are drawn again exactly."""
+    random = np.random.default_rng(3)
+    for density in (0.02, 0.5, 0.98, 0.0, 1.0):
+        for shape in ((40, 60), (33, 7)):
+            mask = random.random(shape) < density
+            relative = runs.relative("m", fixtures.relative_runs(mask), mask.size)
+            coco = runs.coco("m", fixtures.coco_counts(mask), mask.size)
+            for found in (relative, coco):
+                np.testing.assert_array_equal(masks.place(Mask("m", runs=found, size=shape), None, shape), mask)
+
+
+def test_coco_text_of_a_known_mask():
+    """The text that pycocotools 2.0.11 writes for runs 10-12 and 18-19 of 100 pixels is read as these."""
+    assert runs.coco("m", ":35O[2", 100) == ((10, 3), (18, 2))
+
+
+@pytest.mark.parametrize("code", ["1 2 3", "a b", "5 -2", "90 20", "0 1 99 5"])
+def test_bad_relative_codes_are_named(code):
+    """A code of odd length, with words, negative or beyond the picture is refused."""
+    with pytest.raises(DataError, match="not a run-length code of 100 pixels"):
+        runs.relative("row 7", code, 100)
+
+
+@pytest.mark.parametrize("code", ["\x00", "é", "Z", [5, -3], [60, 60], ["x"]])
+def test_bad_coco_codes_are_named(code):
+    """Letters outside of the code, a cut text, and lengths that are negative or too many are refused."""
+    with pytest.raises(DataError):
+        runs.coco("m", code, 100)
+
+
+# ------------------------------------------------------------ pneumothorax
+
+
+@pytest.mark.parametrize("name, structure", [("siim_acr", "pneumothorax"), ("candid_ptx", "pneumothorax")])
+def test_outlines_of_pneumothorax(written, indexed, listed, pictures, name, structure):
+    """Outlines in relative codes of 1024 x 1024, also in two rows, are drawn where they were made; "-1" is an empty mask and label 0."""
+    records = list(listed(name, written(name)).values())
+    assert [record.labels["Pneumothorax"] for record in records] == [float(p.number % 3 == 0) for p in pictures]
+    index, _ = indexed(name, written(name))
+    rows = {image: row for row, image in enumerate(index["image_id"])}
+    for number in (0, 1, 3):
+        zone = pictures[number].masks["zone_right_upper"]
+        wanted = fixtures.square(zone, 64) if number % 3 == 0 else np.zeros((64, 64), bool)
+        got = drawn(index, rows[records[number].image_id], structure)
+        assert (got ^ wanted).sum() <= 0.1 * wanted.sum(), number
+    assert records[0].view == pictures[0].view  # of the header
+
+
+def test_candid_patients_tubes_and_files_without_suffix(written, listed, pictures):
+    """The patient is the file name's first part; tubes are a label of their own table; files without suffix are found."""
+    records = list(listed("candid_ptx", written("candid_ptx"), labels=("Pneumothorax", "Chest tube")).values())
+    assert [record.patient_id for record in records] == [f"P{p.patient:04d}" for p in pictures]
+    assert [record.labels["Chest tube"] for record in records] == [float(p.number % 4 == 0) for p in pictures]
+    assert {record.path.suffix for record in records if record.path.exists()} >= {".dcm"} and records[0].path.name == records[0].image_id
+    assert records[0].report == " ".join(pictures[0].report.split())
+
+
+# ------------------------------------------------------------ tuberculosis, nodules
+
+
+@pytest.mark.parametrize("name, first", [("shenzhen", "CHNCXR_0001"), ("montgomery", "MCUCXR_0001")])
+def test_label_sex_and_age_of_the_tuberculosis_sets(written, listed, pictures, name, first):
+    """The last digit of the name is the label and no part of the id; sex and age come from the readings."""
+    records = listed(name, written(name))
+    assert next(iter(records)) == first
+    for picture, record in zip(pictures, records.values(), strict=True):
+        assert record.labels == {"Tuberculosis": float(bool(picture.findings))}
+        assert (record.sex, record.age) == (picture.sex, picture.age)
+
+
+def test_montgomery_lungs(written, indexed, pictures):
+    """The masks of the two folders are the picture's left and right lung."""
+    index, _ = indexed("montgomery", written("montgomery"))
+    for side in ("left", "right"):
+        np.testing.assert_array_equal(drawn(index, 4, f"lung_{side}"), pictures[4].masks[f"lung_{side}"])
+
+
+def test_one_number_under_both_labels_is_named(copied, listed):
+    """An image that is there as _0 and as _1 is an error that names both."""
+    root = copied("shenzhen")
+    path = next((root / "CXR_png").iterdir())
+    other = path.with_name(path.name.replace("_0.png", "_x.png").replace("_1.png", "_0.png").replace("_x.png", "_1.png"))
+    other.write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match="is there twice"):
+        listed("shenzhen", root)
+
+
+def test_jsrt_raw_files_are_turned_upright(written, indexed, listed, pictures):
+    """Big-endian words with 0 = white become the picture's stretch; the name is the label."""
+    index, quarantine = indexed("jsrt", written("jsrt"))
+    records = listed("jsrt", written("jsrt"))
+    assert quarantine == {} and set(index["photometric"]) == {"MONOCHROME1"}
+    numbers = {int(name[5:]) - 1: row for row, name in enumerate(index["image_id"])}
+    for number in (0, 5):
+        wanted = fixtures.square(pictures[number].deep, 2048).astype(float)
+        wanted = np.round((wanted - wanted.min()) / np.ptp(wanted) * 65535)
+        np.testing.assert_allclose(index.pixels(numbers[number]), wanted, atol=1)
+    assert {record.labels["Nodule"] for record in records.values()} == {0, 1}
+
+
+# ------------------------------------------------------------ ChestX-Det, CheXlocalize
+
+
+def test_chestx_det_polygons_and_absent_findings(written, indexed, listed, pictures):
+    """A listed finding has its polygon, one that is not listed an empty mask; labels follow."""
+    records = listed("chestx_det", written("chestx_det"))
+    index, _ = indexed("chestx_det", written("chestx_det"))
+    entries = json.loads((written("chestx_det") / "ChestX_Det_train.json").read_text())
+    entry = next(entry for entry in entries if len(entry["syms"]) == 2)
+    record = records[f"train/{entry['file_name'][:-4]}"]
+    assert {name for name, value in record.labels.items() if value} == set(entry["syms"])
+    row = list(index["image_id"]).index(record.image_id)
+    got = drawn(index, row, entry["syms"][0].lower().replace(" ", "_"))
+    x0, y0, x1, y1 = (side / 16 for side in entry["boxes"][0])
+    rows, cols = np.nonzero(got)
+    assert np.abs(np.array([cols.min() - x0, rows.min() - y0, cols.max() - x1, rows.max() - y1])).max() <= 1
+    absent = next(name for name in record.labels if name not in entry["syms"])
+    assert not drawn(index, row, absent.lower().replace(" ", "_")).any() and index.annotated(row) == 2**13 - 1
+
+
+def test_chexlocalize_masks_are_the_outlines(written, indexed, listed, pictures):
+    """COCO codes are drawn as the outlined zone; an image that nobody outlined has no masks; both names of opacity are one label."""
+    records = listed("chexlocalize", written("chexlocalize"))
+    index, _ = indexed("chexlocalize", written("chexlocalize"))
+    place = {image: row for row, image in enumerate(index["image_id"])}
+    for picture in pictures[:8]:
+        base = 64741 if picture.patient % 3 == 0 else 64541
+        image = f"patient{base + picture.patient}/study{picture.study}/view{picture.image}_frontal"
+        if picture.number % 4 == 0:
+            assert records[image].masks == ()
+            continue
+        np.testing.assert_array_equal(drawn(index, place[image], "lung_opacity"), picture.masks["zone_left_mid"])
+        assert not drawn(index, place[image], "edema").any()
+        assert records[image].labels["Lung Opacity"] == ("Lung Opacity" in picture.findings)
+    assert set(index["split"]) == {"val", "test"}
+
+
+# ------------------------------------------------------------ PadChest-GR, ReXGradient, ChestMNIST
+
+
+def test_padchest_gr_reports_and_labels(written, listed, pictures):
+    """Sentences are joined in the language asked for; labels are the master table's; its splits are kept."""
+    root = written("padchest_gr")
+    records = list(listed("padchest_gr", root, labels=("cardiomegaly",)).values())
+    assert [record.labels["cardiomegaly"] for record in records] == [float("Cardiomegaly" in p.findings) for p in pictures]
+    assert [record.split for record in records] == [("train", "val", "test")[p.patient % 3] for p in pictures]
+    assert records[0].report == ". ".join(text.strip() for text in pictures[0].report.split(".") if text.strip()) + "."
+    assert next(iter(listed("padchest_gr", root, language="es").values())).report.startswith("es ")
+
+
+def test_rexgradient_paths_views_and_splits(written, listed, pictures):
+    """Paths that begin ../deid_png/ are found below the root; patient and study are those of the path; views are per image."""
+    root = written("rexgradient")
+    records = listed("rexgradient", root)
+    for picture in pictures:
+        record = records[f"1.4.{picture.number}"]
+        assert record.patient_id == f"pGRDN{picture.patient:04d}" and record.split == ("train", "train", "val", "test")[picture.patient % 4]
+        assert record.view == ("LATERAL" if picture.number % 8 == 7 else picture.view)
+        assert record.path.exists() == (picture.number != 20)
+    assert "LATERAL" not in {record.view for record in listed("rexgradient", root, frontal_only=True).values()}
+    assert {record.split for record in listed("rexgradient", root, splits=("test",)).values()} == {"test"}
+
+
+def test_chestmnist_rows_are_the_arrays(written, indexed, pictures):
+    """Row, split and labels of the arrays become images, splits and labels."""
+    index, quarantine = indexed("chestmnist", written("chestmnist"))
+    assert quarantine == {} and index.meta.facts["patient_ids"] is False
+    for name, number in (("train_000003", 3), ("val_000000", 40), ("test_000001", 51)):
+        row = list(index["image_id"]).index(name)
+        np.testing.assert_array_equal(index.pixels(row), fixtures.square(pictures[number].grey, 64))
+        assert index["labels.Effusion"][row] == float((number + 2) % 4 == 0) and name.startswith(index["split"][row])
+
+
+def test_chestmnist_refuses_pickles_and_small_pictures(tmp_path, listed):
+    """An array of objects is not unpickled, arrays of another shape are named, and 28 x 28 is too small."""
+    fixtures.put(tmp_path / "chestmnist.npz", b"x")
+    with pytest.raises(DataError, match="28 x 28 pixels are too few"):
+        listed("chestmnist", tmp_path)
+    np.savez(tmp_path / "chestmnist_64.npz", train_labels=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(DataError, match="no array train_labels that can be read .*allow_pickle=False"):
+        listed("chestmnist", tmp_path)
+    np.savez(tmp_path / "chestmnist_64.npz", train_labels=np.zeros((3, 13), np.uint8))
+    with pytest.raises(DataError, match=r"train_labels of shape \(3, 13\); expected \(N, 14\)"):
+        listed("chestmnist", tmp_path)

@@ -1,0 +1,254 @@
+"""Calibration, subgroups, ranks, learning curves, cost and quality: the tables, and what the page draws of them."""
+
+import contextlib
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stats.compare import Settings, compare
+from stats.figures import Place, curves, rank_diagram, reliability, scatter
+from stats.ranks import critical_difference
+from stats.report import write_report
+from stats.tables import write_tables
+
+from .conftest import SIX, Results, write_sidecar
+
+ENCODERS = ("best", "middle", "quick", "raw")
+SKILL = {"best": 2.0, "middle": 1.5, "quick": 1.4, "raw": 0.1}
+SECONDS = {"best": 40.0, "middle": 60.0, "quick": 5.0, "raw": 10.0}
+
+
+def build(results: Results) -> None:
+    """Three encoders and a control on one data set per task, with groups, smaller training sets, sizes and costs."""
+    sex = dict(zip(results.patients, np.where(np.arange(120) // 2 % 3 == 0, "F", "M"), strict=True))
+    cards = {}
+    folders = {"linear_probe": [], "segmentation": []}
+    for k, name in enumerate(ENCODERS):
+        card = {"title": name.capitalize(), "control": name == "raw"}
+        measured = {"params": 10**6 * (k + 1), "image_size": 224, "tokens": 256}
+        meta = write_sidecar(results.root / f"results/features/{name}/probe", "features", f"features/{name}/probe",
+                             {"card": card, "measured": measured}, cost={"seconds": SECONDS[name], "device": "NVIDIA H200"})  # fmt: skip
+        cards[name] = [meta.relative_to(results.root).as_posix()]
+        probe = results.probe_rows(SKILL[name], k).assign(site="here")
+        probe["sex"] = probe["patient_id"].map(sex)
+        curve = pd.concat([results.probe_rows(SKILL[name] * share, k).assign(train_images=n) for n, share in ((30, 0.4), (100, 0.7))])
+        folders["linear_probe"].append(
+            results.write("linear_probe", "probe", name, probe, {"seconds": 1.5, "device": "cpu"}, curve, learned=300)
+        )
+        masks = results.segmentation_rows(0.5 + 0.2 * SKILL[name], k)
+        folders["segmentation"].append(results.write("segmentation", "masks", name, masks, {"seconds": 3.0, "device": "cpu"}))
+    for task, of_task in folders.items():
+        dataset = of_task[0].parent.name
+        compare(task, dataset, "best", of_task, f"results/stats/{task}/{dataset}", Settings(resamples=60))
+    entry = {"index": "none", "paper": None}
+    spec = {
+        "title": "Extra", "results": "results", "reference": "best", "encoders": list(ENCODERS), "controls": ["raw"], "cards": cards,
+        "table3": [entry | {"dataset": "probe", "title": "Probe", "stats": "results/stats/linear_probe/probe",
+                            "metrics": ["auprc", "auroc"], "columns": {label: label for label in SIX}}],
+        "table4": [entry | {"dataset": "masks", "title": "Masks", "stats": "results/stats/segmentation/masks",
+                            "columns": {"lungs": "Lungs", "ribs": "Ribs"}}],
+    }  # fmt: skip
+    Path("spec.json").write_text(json.dumps(spec))
+
+
+@pytest.fixture(scope="module")
+def written_once(tmp_path_factory):
+    root = tmp_path_factory.mktemp("extra")
+    with contextlib.chdir(root):
+        build(Results(root))
+        write_tables("spec.json", "results/tables")
+        write_report("spec.json", "results/report")
+    return root
+
+
+@pytest.fixture
+def written(written_once, results) -> Results:
+    """The whole synthetic run, to read or to change."""
+    shutil.copytree(written_once, results.root, dirs_exist_ok=True)
+    return results
+
+
+def rows(path: str) -> list[dict[str, str]]:
+    with open(f"results/{path}.csv", encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def of_stats(name: str, task: str = "linear_probe/probe") -> list[dict[str, str]]:
+    return rows(f"stats/{task}/{name}")
+
+
+def test_calibration_holds_the_estimates(written):
+    """Brier, ECE, intercept and slope of each encoder and label are those of the estimates, in fractions."""
+    estimates = {(r["encoder"], r["target"], r["metric"]): r for r in of_stats("estimates")}
+    found = rows("tables/calibration")
+    assert {(r["encoder"], r["target"]) for r in found} == {(e, t) for e in ENCODERS for t in (*SIX, "Agg-6")}
+    for row in found:
+        brier, ece = (estimates[row["encoder"], row["target"], metric] for metric in ("brier", "ece"))
+        assert [row[k] for k in ("brier", "brier_low", "brier_high")] == [brier[k] for k in ("value", "low", "high")]
+        assert [row[k] for k in ("ece", "ece_low", "ece_high")] == [ece[k] for k in ("value", "low", "high")]
+        assert (row["slope"], row["intercept"]) == (brier["calibration_slope"], brier["calibration_intercept"])
+
+
+def test_lowest_brier_is_marked_best(written):
+    """Less is better: the smallest printed Brier score of a column is bold."""
+    text = Path("results/tables/calibration.md").read_text().split("calibration error")[0]
+    values = [float(r["brier"]) for r in rows("tables/calibration") if r["target"] == "Agg-6"]
+    assert f"**{min(values):.3f}**" in text and f"**{max(values):.3f}**" not in text
+
+
+def test_subgroups_name_the_worst_group_and_its_gap(written):
+    """The worst group is the one with the lowest score, marked in its row, and the gap is best minus worst, in points."""
+    found = [r for r in rows("tables/subgroups") if r["metric"] == "auroc" and r["encoder"] == "best" and r["target"] == SIX[0]]
+    groups = {r["group"]: float(r["value"]) for r in found if r["kind"] == "group"}
+    (gap,) = [r for r in found if r["kind"] != "group"]
+    assert set(groups) == {"F", "M"} and gap["worst"] == min(groups, key=groups.get)
+    assert [r["group"] for r in found if r["kind"] == "group" and r["worst"] == "1"] == [gap["worst"]]
+    assert float(gap["value"]) == pytest.approx(max(groups.values()) - min(groups.values()), abs=1e-6) and gap["low"] and gap["high"]
+    text = Path("results/tables/subgroups.md").read_text()
+    assert "Probe: AUROC by sex" in text and f"{float(gap['value']):.1f}<br>" in text and "by site" not in text
+
+
+def test_mean_rank_and_critical_difference_are_those_of_the_columns(written):
+    """Mean ranks, Friedman's p and the critical difference are those of critical_difference on the values of Tables 3 and 4."""
+    columns = {}
+    for row in (*rows("tables/table3"), *rows("tables/table4")):
+        if not row["target"].startswith("Agg-"):
+            columns.setdefault((row["dataset"], row["target"], row["metric"]), {})[row["encoder"]] = float(row["value"])
+    expected = critical_difference(np.array([[column[e] for e in ENCODERS] for column in columns.values()]))
+    found = {r["encoder"]: r for r in rows("tables/ranks") if r["task"] == "All tasks"}
+    assert [float(found[e]["rank"]) for e in ENCODERS] == pytest.approx(expected.mean_ranks, abs=1e-9)
+    assert float(found["best"]["p_friedman"]) == pytest.approx(expected.p_friedman, abs=1e-9)
+    assert float(found["best"]["critical_difference"]) == pytest.approx(expected.critical, abs=1e-9)
+    assert {r["columns"] for r in found.values()} == {str(len(columns))} == {"14"}
+
+
+def test_ranks_of_a_column_are_the_statistics(written):
+    """Rank, interval and share of first places of each column come from ranks.csv unchanged, and are in the table."""
+    single = [r for r in rows("tables/ranks") if r["columns"] == "1"]
+    kept = ("task", "target", "metric", "encoder", "rank", "low", "high", "p_best")
+    both = of_stats("ranks") + of_stats("ranks", "segmentation/masks")
+    assert [[r[k] for k in kept] for r in single] == [[r[k] for k in kept] for r in both]
+    assert re.search(r"\| Best \| 1<br>\\\[1, \d\\\]", Path("results/tables/ranks.md").read_text())
+
+
+def test_learning_curve_rises_to_the_full_probe(written):
+    """The table has each number of training images once, the full probe last with the value of Table 3."""
+    full = {r["encoder"]: r["value"] for r in rows("tables/table3") if (r["target"], r["metric"]) == ("Agg-6", "auprc")}
+    for encoder in ENCODERS:
+        own = [r for r in rows("tables/learning_curves") if (r["encoder"], r["target"], r["metric"]) == (encoder, "Agg-6", "auprc")]
+        assert [int(r["train_images"]) for r in own] == [30, 100, 300]
+        assert float(own[-1]["value"]) == pytest.approx(float(full[encoder]), abs=1e-6)
+    assert "| Encoder | 30 | 100 | 300 |" in Path("results/tables/learning_curves.md").read_text()
+
+
+def test_cost_is_summed_by_stage_and_device(written):
+    """Seconds of each stage come from the sidecars; those on a GPU are counted apart from those on a CPU."""
+    found = {r["encoder"]: r for r in rows("report/cost_quality")}
+    for name in ENCODERS:
+        row = found[name]
+        assert float(row["features_seconds"]) == float(row["gpu_seconds"]) == SECONDS[name] and row["features_device"] == "NVIDIA H200"
+        assert float(row["seconds"]) == SECONDS[name] + 1.5 + 3.0 and float(row["linear_probe_gpu_seconds"]) == 0
+    assert found["quick"]["parameters"] == "3000000" and found["quick"]["tokens"] == "256"
+    auprc = [float(r["value"]) for r in rows("tables/table3") if (r["encoder"], r["metric"]) == ("best", "auprc") and r["target"] in SIX]
+    assert float(found["best"]["auprc"]) == pytest.approx(np.mean(auprc), abs=1e-6)
+
+
+def test_pareto_optimal_is_who_nobody_beats_in_both(written):
+    """An encoder is marked unless another is at least as fast and at least as good, and in one of the two better."""
+    found = {r["encoder"]: (float(r["seconds"]), float(r["mean_rank"]), r["pareto"] == "1") for r in rows("report/cost_quality")}
+    for name, (seconds, rank, marked) in found.items():
+        beaten = [o for o, (s, r, _) in found.items() if o != name and s <= seconds and r <= rank and (s, r) != (seconds, rank)]
+        assert marked == (not beaten), (name, beaten)
+    assert found["best"][2] and found["quick"][2] and not found["middle"][2] and not found["raw"][2]
+
+
+def test_an_encoder_without_some_stage_is_not_judged(written):
+    """Where one stage of an encoder has no cost, its seconds cannot be compared, and the note says so."""
+    shutil.rmtree("results/features/best")
+    write_report("spec.json", "results/report")
+    found = {r["encoder"]: r for r in rows("report/cost_quality")}
+    assert found["best"]["pareto"] == "" and found["best"]["reason"] == "some stage of this encoder has no cost"
+    assert "best: some stage of this encoder has no cost, so not judged" in Path("results/report/cost_quality.md").read_text()
+
+
+def test_costs_do_not_touch_the_tables(written):
+    """Another cost in every sidecar changes cost_quality beside the page and no file among the tables."""
+    before = {path.name: path.read_bytes() for path in Path("results/tables").iterdir() if path.name != "meta.json"}
+    quality = Path("results/report/cost_quality.csv").read_bytes()
+    for path in Path("results").rglob("meta.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"cost": {"seconds": 9.0, "device": "cpu"}}))
+    write_tables("spec.json", "results/tables")
+    write_report("spec.json", "results/report")
+    assert before == {path.name: path.read_bytes() for path in Path("results/tables").iterdir() if path.name != "meta.json"}
+    assert Path("results/report/cost_quality.csv").read_bytes() != quality
+
+
+def test_the_page_draws_all_of_it(written):
+    """Ranks, reliability, groups, curves and cost each have a section with a drawing, words for it, and a table to unfold."""
+    page = Path("results/report/index.html").read_text(encoding="utf-8")
+    parts = dict(re.findall(r'<section id="(\w+)".*?>(.*?)</section>', page, flags=re.S))
+    for name, words in (("ranks", "All tasks, mean ranks: Best 1"), ("calibration", "% said"), ("subgroups", "best minus worst group"),
+                        ("learning", "over training images"), ("cost", "Mean rank over seconds")):  # fmt: skip
+        drawings = re.findall(r'<svg[^>]*role="img"[^>]*aria-label="([^"]*)"', parts[name])
+        assert drawings and any(words.removeprefix("% ") in text for text in drawings), name
+        assert "<table>" in parts[name], name
+    assert len(re.findall("<svg[^>]*role", parts["calibration"])) == len(SIX)
+    assert "<script" not in page
+
+
+def test_nothing_known_is_a_note_and_a_sentence(results):
+    """Scores that are no probabilities, without groups, curves and costs: every table is there and says what is not known."""
+    folders = []
+    for name in ("best", "other"):
+        frame = results.probe_rows(1.0, len(name)).assign(score=lambda f: 5 * f["score"])
+        folders.append(results.write("linear_probe", "probe", name, frame))
+    compare("linear_probe", "probe", "best", folders, "results/stats/linear_probe/probe", Settings(resamples=20))
+    spec = {"title": "", "results": "results", "reference": "best", "encoders": ["best", "other"],
+            "table3": [{"dataset": "probe", "title": "Probe", "stats": "results/stats/linear_probe/probe", "paper": None,
+                        "columns": {SIX[0]: "LO"}}]}  # fmt: skip
+    Path("spec.json").write_text(json.dumps(spec))
+    write_tables("spec.json", "results/tables")
+    write_report("spec.json", "results/report")
+    said = {"calibration": "No encoder gives probabilities here", "subgroups": "No subgroups are known",
+            "learning_curves": "No learning curve was measured", "ranks": "Friedman's test needs three encoders"}  # fmt: skip
+    for name, words in said.items():
+        assert all(words in Path(f"results/tables/{name}.{kind}").read_text().replace("\\", "") for kind in ("md", "tex"))
+    assert "No stage has recorded a cost" in Path("results/report/cost_quality.md").read_text()
+    page = Path("results/report/index.html").read_text()
+    assert "There are no probabilities to judge" in page and "No subgroups are known" in page and "No learning curve was measured" in page
+
+
+def positions(svg: str, axis: str) -> list[float]:
+    return [float(value) for value in re.findall(rf'<circle[^>]*{axis}="([\d.]+)"', svg)]
+
+
+def test_drawings_put_things_where_they_belong():
+    """Better ranks stand further left and higher, doublings are equal steps, and a reliable bin lies on the diagonal."""
+    places = [Place("b", 2.5), Place("a", 1.0), Place("c", 2.5)]
+    drawn = rank_diagram(places, 1.2, [(0, 2)], "t")
+    assert positions(drawn, "cx")[1] < positions(drawn, "cx")[0] and min(positions(drawn, "cy")) == positions(drawn, "cy")[1]
+    assert drawn.count('class="group"') == 1 and "critical difference 1.20" in drawn
+    across = positions(curves({0: (np.array([10.0, 20.0, 40.0]), np.array([1.0, 2.0, 3.0]))}, "t", "n", ratio=True, dots=True), "cx")
+    assert across[1] - across[0] == pytest.approx(across[2] - across[1], abs=0.11)
+    drawn = reliability({0: (np.array([0.2, 0.6]), np.array([0.2, 0.6]))}, "t")
+    line = re.search(r'x1="([\d.]+)" x2="([\d.]+)" y1="([\d.]+)" y2="([\d.]+)" class="chance"', drawn)
+    x1, x2, y1, y2 = map(float, line.groups())
+    assert x2 - x1 == y1 - y2 > 0, "both axes have one scale"
+    for x, y in zip(positions(drawn, "cx"), positions(drawn, "cy"), strict=True):
+        assert (x - x1) / (x2 - x1) == pytest.approx((y - y1) / (y2 - y1), abs=0.01)
+    drawn = scatter([Place("slow", 100.0, 1.0, marked=True), Place("fast", 1.0, 3.0)], "t", "rank")
+    (slow, fast), (up, down) = positions(drawn, "cx"), positions(drawn, "cy")
+    assert slow > fast and up < down and drawn.count("hollow") == 1
+
+
+@pytest.mark.parametrize("seconds", [(3.0, 3.0), (0.02, 4000.0)])
+def test_scatter_stays_inside(seconds):
+    """Equal costs and costs of five orders of magnitude stay inside the picture."""
+    drawn = scatter([Place(str(k), s, 1.0 + k) for k, s in enumerate(seconds)], "t", "rank")
+    assert all(0 < value < 360 for value in positions(drawn, "cx")) and all(0 < value < 250 for value in positions(drawn, "cy"))

@@ -1,0 +1,255 @@
+"""Tables from a CSV as a stranger would write it: the numbers, the notes, and what is refused with which words."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from stats.bootstrap import percentile_interval, resample_patients
+from stats.errors import PredictionsError, ReferenceMissing, SampleMismatch, StatsError, TruthMismatch
+from stats.own import write_own
+from stats.ranking import average_precision
+from stats.tables import Settings, main
+
+OUT = Path("tables")
+NAMES = ("Ours v2/large", "théirs & co_1", "third")
+
+
+def probe(patients: bool = True, **groups) -> pd.DataFrame:
+    """Three encoders, two labels, 90 images of 45 patients, rows in no order."""
+    random = np.random.default_rng(3)
+    truth = {label: (random.random(90) < 0.3).astype(int) for label in ("Effusion", "Lung_Opacity")}
+    rows = [
+        {"encoder": name, "image_id": f"{i}.png", "patient_id": f"p{i // 2}", "label": label, "target": target[i],
+         "score": round(1 / (1 + np.exp(-(skill * (target[i] - 0.5) + random.normal()))), 4)}
+        | {key: values[i // 2 % len(values)] for key, values in groups.items()}
+        for name, skill in zip(NAMES, (2.0, 1.0, 0.2), strict=True) for label, target in truth.items() for i in range(90)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows).sample(frac=1, random_state=0)
+    return frame if patients else frame.drop(columns="patient_id")
+
+
+def run(frame: pd.DataFrame, *words: str, name: str = "mine.csv", **writing) -> None:
+    frame.to_csv(name, index=False, **writing)
+    main(["--csv", name, "--out", str(OUT), "--resamples", "80", *words])
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    with open(OUT / f"{name}.csv", encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def refused(frame: pd.DataFrame, kind: type[StatsError], **changes) -> str:
+    """The message with which a file is refused; nothing is written then."""
+    frame = frame.assign(**changes)
+    frame.to_csv("mine.csv", index=False)
+    with pytest.raises(kind) as caught:
+        write_own(["mine.csv"], Path("work"), None, Settings(resamples=5))
+    assert not Path("work").exists()
+    return str(caught.value)
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_values_and_interval_are_scikit_learns_and_the_bootstraps():
+    """A value is scikit-learn's on the CSV, and its interval is the percentile interval of resampled patients."""
+    frame = probe()
+    run(frame)
+    found = {(r["encoder_title"], r["target"], r["metric"]): r for r in rows("classification")}
+    of = frame[(frame.encoder == NAMES[0]) & (frame.label == "Effusion")].sort_values("image_id")
+    target, score = of["target"].to_numpy(), of["score"].to_numpy()
+    cell = found[NAMES[0], "Effusion", "auprc"]
+    assert float(cell["value"]) == pytest.approx(100 * average_precision_score(target, score), abs=1e-6)
+    assert float(found[NAMES[0], "Effusion", "auroc"]["value"]) == pytest.approx(100 * roc_auc_score(target, score), abs=1e-6)
+    draws = resample_patients(sorted(set(of["patient_id"])), 80, 0)
+    interval = percentile_interval(average_precision(target, score, draws.of_images(of["patient_id"].to_numpy())))
+    assert [float(cell["low"]), float(cell["high"])] == pytest.approx([100 * interval.low, 100 * interval.high], abs=1e-6)
+
+
+def test_every_table_is_there_in_three_forms():
+    """Scores, significance and the four further tables are written, under names without the paper's numbers."""
+    run(probe(sex=["F", "M"]))
+    expected = {"classification", "significance", "calibration", "subgroups", "ranks", "learning_curves"}
+    assert {path.name for path in OUT.iterdir()} == {f"{n}.{s}" for n in expected for s in ("csv", "tex", "md")} | {"meta.json", "work"}
+    text = "".join((OUT / f"{name}.md").read_text() for name in expected)
+    assert "published" not in text.lower() and "docs/decisions" not in text
+    assert "No learning curve was measured" in text
+    assert {r["reference"] for r in rows("significance")} == {"Ours-v2-large"}, "the first encoder of the file"
+
+
+def test_the_reference_can_be_named():
+    """`--reference` takes a name as the file spells it, and a misspelled one is refused with the one that was meant."""
+    run(probe(), "--reference", "théirs & co_1")
+    assert {r["reference"] for r in rows("significance")} == {"théirs-co_1"}
+    with pytest.raises(ReferenceMissing, match="did you mean third"):
+        write_own(["mine.csv"], Path("work"), "thrid", Settings(resamples=5))
+
+
+def test_no_identifier_leaves_the_work_folder():
+    """No image or patient id stands in any table."""
+    frame = probe(site=["A", "B"])
+    frame["patient_id"], frame["image_id"] = "pat" + frame["patient_id"], "img" + frame["image_id"]
+    run(frame)
+    assert not [path for path in OUT.glob("*.*") if "patp" in path.read_text() or "img1" in path.read_text()]
+
+
+def test_without_patients_images_are_drawn_and_every_table_says_so():
+    """Without patient ids the unit is the image, and each table that shows an interval says that images count as independent."""
+    run(probe(patients=False, sex=["F", "M"]))
+    assert {r["resampling_unit"] for r in rows("classification")} == {"image"}
+    for name in ("classification", "significance", "calibration", "subgroups", "ranks"):
+        for kind in ("md", "tex"):
+            assert "images count as independent" in (OUT / f"{name}.{kind}").read_text(), name
+    run(probe(sex=["F", "M"]))
+    assert "count as independent" not in "".join(path.read_text() for path in OUT.glob("*.md"))
+
+
+def test_units_margin_and_strata_reach_the_statistics():
+    """The options of the command line are those that the statistics record; with a study id studies can be drawn."""
+    run(probe().assign(study_id=lambda frame: frame["image_id"]), "--unit", "study", "--margin", "0.05", "--seed", "4", "--stratified")
+    facts = json.loads((OUT / "work/results/stats/linear_probe/own/meta.json").read_text())["facts"]
+    assert [facts[k] for k in ("unit", "margin", "seed", "stratified", "resamples")] == ["study", 0.05, 4, True, 80]
+    assert "studies count as independent" in (OUT / "classification.md").read_text()
+    with pytest.raises(SystemExit, match="without a study id"):
+        run(probe(), "--unit", "study")
+
+
+def test_several_files_data_sets_and_spellings_of_csv():
+    """Files of one encoder each, semicolons, a byte order mark, Parquet, folds and two data sets give the tables of one file."""
+    frame = pd.concat([probe().assign(dataset=name, replicate=k) for name in ("A/1", "B 2") for k in (0, 1)])
+    frame["score"] = (frame["score"] * (1 - 0.1 * frame["replicate"])).round(6)
+    run(frame)
+    whole = rows("classification")
+    assert {r["dataset_title"] for r in whole} == {"A/1", "B 2"} and {r["replicates"] for r in whole} == {"2"}
+    parts = []
+    for k, of in enumerate(of for _, of in frame.groupby("encoder", sort=False)):
+        parts.append(f"part{k}.{'parquet' if k == 2 else 'csv'}")
+        of.to_parquet(parts[-1]) if k == 2 else of.to_csv(parts[-1], index=False, sep=";,"[k], encoding="utf-8-sig")
+    main(["--csv", *parts, "--out", str(OUT), "--resamples", "80", "--reference", frame["encoder"].iloc[0]])
+    again = {(r["dataset"], r["encoder"], r["target"], r["metric"]): r for r in rows("classification")}
+    assert len(again) == len(whole)
+    assert all(again[r["dataset"], r["encoder"], r["target"], r["metric"]] == r for r in whole)
+
+
+def test_segmentation_of_a_stranger():
+    """Dice per image and structure: an empty field stays out of the mean, and structures of a set are averaged per image."""
+    random = np.random.default_rng(1)
+    frame = pd.DataFrame([
+        {"encoder": name, "image_id": f"i{i}", "structure": structure, "structure_set": "heart" if structure == "heart" else "lungs",
+         "dice": "" if structure == "left" and i < 5 else round(skill - 0.1 * random.random(), 5)}
+        for name, skill in (("a", 0.95), ("b", 0.85)) for structure in ("left", "right", "heart") for i in range(40)])  # fmt: skip
+    run(frame)
+    found = {(r["encoder"], r["target"]): float(r["value"]) for r in rows("segmentation")}
+    of = frame[frame.encoder == "a"].assign(dice=lambda f: pd.to_numeric(f["dice"]))
+    assert found["a", "heart"] == pytest.approx(100 * of[of.structure == "heart"].dice.mean(), abs=1e-6)
+    by_image = of[of.structure != "heart"].groupby("image_id").dice.mean()
+    assert found["a", "lungs"] == pytest.approx(100 * by_image.mean(), abs=1e-6)
+    assert {r["p_sign_flip"] != "" for r in rows("significance")} == {True}
+    assert "PredictionsError" in _exit(frame.assign(dice=lambda f: f["dice"].replace("", "0").astype(float) * 100))
+
+
+def _exit(frame: pd.DataFrame) -> str:
+    with pytest.raises(SystemExit) as caught:
+        run(frame)
+    return str(caught.value)
+
+
+def test_reports_of_a_stranger(results):
+    """Per-report columns of docs/formats.md give BLEU-4 and ROUGE-L; what needs absent columns is named."""
+    parts = [results.report_rows(skill, seed).assign(encoder=name) for name, skill, seed in (("a", 0.6, 1), ("b", 0.4, 2))]
+    run(pd.concat(parts))
+    found = {(r["encoder"], r["metric"]): r for r in rows("reports")}
+    assert float(found["a", "rouge_l"]["value"]) == pytest.approx(100 * parts[0]["rouge_l"].mean(), abs=1e-6)
+    assert found["a", "rg_er"]["reason"] == "not in the file" and found["a", "bleu4"]["value"]
+
+
+def test_missing_columns_are_named_with_the_likely_one():
+    """A column that is spelled otherwise is named beside the one that was expected."""
+    message = refused(probe().rename(columns={"score": "Scores", "image_id": "image"}), PredictionsError)
+    assert "mine.csv: got" in message and "score (did you mean Scores?)" in message and "image_id (did you mean image?)" in message
+    assert "without target; expected" in refused(probe().drop(columns="target"), PredictionsError)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [("score", "high", "score 'high'"), ("score", "0,5", "with a point, not a comma"), ("score", "", "an empty score"),
+     ("score", "inf", "infinite"), ("target", "-1", "target -1"), ("target", "0.5", "0 or 1"), ("encoder", "", "an empty encoder")],
+)  # fmt: skip
+def test_bad_values_are_named_with_file_and_line(column, value, words):
+    """A value that is no number, no target or nothing at all is refused with the line on which it stands."""
+    frame = probe().astype(object)
+    frame.iloc[7, frame.columns.get_loc(column)] = value
+    message = refused(frame, PredictionsError)
+    assert message.startswith("mine.csv line 9: ") and words in message
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("", "cannot be read"), ("encoder,image_id,label,target,score\n", "no rows"),
+    ("encoder,image_id,label,target,score\na,1,x,1,0.2,9\n", "cannot be read"),
+    ("model,img,finding,gt,prob\na,1,x,1,0.2\n", "encoder (did you mean model?), image_id (did you mean img?)")])  # fmt: skip
+def test_files_that_are_no_table_are_named(text, words):
+    """An empty file, one without rows, rows longer than the header, and columns under other words are refused by name."""
+    Path("mine.csv").write_text(text)
+    with pytest.raises(PredictionsError, match="mine.csv") as caught:
+        write_own(["mine.csv"], Path("work"), None, Settings(resamples=5))
+    assert words in str(caught.value)
+
+
+def test_repeated_samples_are_refused_with_their_lines():
+    """The same image and label twice for one encoder is refused, with both lines and the way out."""
+    frame = probe()
+    message = refused(pd.concat([frame, frame.iloc[[4]]]), SampleMismatch)
+    assert message.startswith(f"mine.csv line 6; mine.csv line {len(frame) + 2}: ") and "replicate" in message
+
+
+def test_encoders_on_other_samples_are_refused_with_the_ids():
+    """Samples that one encoder lacks are listed under both encoders' names, five at most."""
+    frame = probe()
+    lacking = (frame["encoder"] == "third") & frame["image_id"].isin([f"{i}.png" for i in range(7)])
+    message = refused(frame[~lacking], SampleMismatch)
+    assert "14 samples of" in message and "that third lacks: 0.png / Effusion" in message and message.count(".png") == 5
+
+
+def test_other_truth_is_refused():
+    """The same image with another target, or another patient, for another encoder is refused by name."""
+    frame = probe()
+    place = frame.index[(frame["encoder"] == "third") & (frame["image_id"] == "3.png") & (frame["label"] == "Effusion")][0]
+    flipped = frame["target"].where(frame.index != place, 1 - frame["target"])
+    assert "('3.png', 'Effusion')" in refused(frame, TruthMismatch, target=flipped)
+    moved = frame["patient_id"].where(frame.index != place, "p44")
+    assert "patient_id" in refused(frame, TruthMismatch, patient_id=moved)
+
+
+def test_spec_and_csv_exclude_each_other_and_help_tells_the_columns(capsys):
+    """Only one source is allowed, options of one are refused with the other, and --help names every needed column."""
+    for words in (["--spec", "a", "--csv", "b"], ["--spec", "a", "--resamples", "5"], []):
+        with pytest.raises(SystemExit) as caught:
+            main([*words, "--out", "x"])
+        assert caught.value.code == 2
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    needed = ("encoder", "image_id", "label", "target", "score", "structure", "dice", "patient_id", "replicate", "sex", "site")
+    assert not [word for word in needed if word not in text]
+
+
+def test_command_line_needs_no_learning_library():
+    """`python -m stats.tables --csv` runs where torch, scikit-learn and the rest of the project are not imported."""
+    probe().to_csv("mine.csv", index=False)
+    code = ("import sys; from stats import tables\n"
+            "tables.main(['--csv', 'mine.csv', '--out', 'tables', '--resamples', '5'])\n"
+            "heavy = {'torch', 'sklearn', 'radbench', 'transformers', 'PIL'} & set(sys.modules)\n"
+            "sys.exit(f'imported {heavy}' if heavy else 0)")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": ""},
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
