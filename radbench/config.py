@@ -77,7 +77,7 @@ class ProbeRun(Strict):
     dataset: str
     labels: dict[str, str] | Literal["auto"] = Field(min_length=1)  # label: short name in tables; "auto": those of the reader
     sites: list[str] = []
-    metrics: list[Literal["auprc", "auroc"]] = ["auprc"]
+    metrics: list[Literal["auprc", "auroc", "brier", "ece"]] = ["auprc"]
     paper: str | None = None  # data set name in results/published/
 
 
@@ -89,6 +89,7 @@ class LinearProbe(Strict):
 class SegmentationRun(Strict):
     dataset: str
     structures: dict[Name, list[str]] = Field(min_length=1)  # set: structures
+    metrics: list[Literal["dice", "hd95", "nsd"]] = ["dice"]
     titles: dict[str, str] = {}
     paper: str | None = None
 

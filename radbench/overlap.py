@@ -52,7 +52,8 @@ def overlap(datasets: Sequence[str], results: Path = Path("results")) -> artifac
         whole = pd.concat(pairs) if pairs else pd.DataFrame(columns=PAIR_COLUMNS)
         whole[list(PAIR_COLUMNS)].to_parquet(work / "pairs.parquet", index=False)
         leaks = [row for row in counts if row["dataset"] == row["other"] and row["exact"] + row["near"] + row["same_patient_id"]]
-        return {"absent": absent, "near_bits": NEAR, "same_correlation": SAME,
+        sources = {name: meta.facts.get("sources") or [] for name, meta in metas.items()}
+        return {"absent": absent, "sources": sources, "near_bits": NEAR, "same_correlation": SAME,
                 "leaks": [f"{row['dataset']}: {row['exact'] + row['near']} pictures in {row['split']} and {row['other_split']}"
                           for row in leaks]}  # fmt: skip
 

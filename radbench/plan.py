@@ -192,7 +192,8 @@ class Plan:
                        "paper": {name: datasets[name].paper for name in pretraining if datasets[name].paper}},
             "table3": [entry("linear_probe", name, run.paper, metrics=run.metrics, columns=run.labels)
                        for name, run in self.probes.items()],
-            "table4": [entry("segmentation", name, run.paper, columns={key: run.titles.get(key, key) for key in run.structures})
+            "table4": [entry("segmentation", name, run.paper, metrics=run.metrics,
+                             columns={key: run.titles.get(key, key) for key in run.structures})
                        for name, run in self.segmentations.items()],
             "table5": [entry("report_generation", name, pair[1].paper) for name, pair in self.evaluations.items()],
         }  # fmt: skip

@@ -181,6 +181,19 @@ def percentile_intervals(samples: np.ndarray, level: float = 0.95) -> list[Inter
     return out
 
 
+def reflected(interval: Interval, value: float) -> Interval:
+    """The basic interval, [2 v - high, 2 v - low], cut at 0 (Davison and Hinkley 1997, equation 5.6).
+
+    For a statistic that noise pushes up, such as a sum of absolute values: resamples lie above the data by about as much as
+    the data lie above the truth, so the percentile interval can miss even its own value; this one turns the shift around.
+
+    >>> reflected(Interval(0.24, 0.22, 0.26, 0.01, 500), 0.21)
+    Interval(median=0.24, low=0.16, high=0.2, sd=0.01, valid=500)
+    """
+    low, high = max(0.0, 2 * value - interval.high), max(0.0, 2 * value - interval.low)
+    return Interval(interval.median, round(low, 12), round(high, 12), interval.sd, interval.valid)
+
+
 def bca_interval(samples: np.ndarray, value: float, jackknife: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """Bias-corrected and accelerated interval (Efron 1987; Efron and Tibshirani 1993, equations 14.9 to 14.15).
 

@@ -32,6 +32,7 @@ from .bootstrap import (
     p_two_sided,
     percentile_interval,
     percentile_intervals,
+    reflected,
     replicate_weights,
     resample_patients,
     two_level,
@@ -40,7 +41,7 @@ from .calibration import recalibration_line
 from .delong import delong_of_replicates
 from .errors import ReferenceMissing, StatsError
 from .learning_curves import CURVE_COLUMNS, learning_curve_rows
-from .measures import LOWER_IS_BETTER, Measurement
+from .measures import BIASED_UP, LOWER_IS_BETTER, Measurement
 from .paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_non_inferior, p_wilcoxon, power
 from .permutation import p_sign_flip, patient_signs
 from .predictions import SAMPLE_KEY, Cohort, Predictions, first_replicate, read_cohort
@@ -200,6 +201,8 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settin
                 yield row | {"state": "not_computed", "reason": "not in this encoder's predictions"}
             else:
                 interval = percentile_interval(m.samples)
+                if metric in BIASED_UP and m.state == "ok":
+                    interval = reflected(interval, m.value)
                 bca = bca_interval(m.samples, m.value, one.jackknife[target, metric]) if m.state == "ok" else (None, None)
                 two = percentile_interval(_two_level(m, settings)) if m.replicates.size > 1 else None
                 intercept, slope = lines.get(target, (None, None)) if metric in ("brier", "ece") else (None, None)

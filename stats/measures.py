@@ -24,6 +24,8 @@ from .text import BLEU_COLUMNS, corpus_bleu4, f1_counts, macro_f1
 REPORT = "report"
 #: Metrics of which less is better: an encoder is better where its difference is below zero.
 LOWER_IS_BETTER = frozenset({"brier", "ece", "hd95"})
+#: Metrics that are larger on a resample than on the data, because noise adds to them: their interval is reflected.
+BIASED_UP = frozenset({"ece"})
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from scipy.stats import binom, norm, t, wilcoxon
 def p_wilcoxon(differences: np.ndarray) -> float:
     """One-sided Wilcoxon signed-rank p that patients' differences tend to be above zero.
 
-    Zeros keep their ranks and take no side (Pratt 1959); up to 50 differences without ties or zeros the distribution is
-    exact, else the normal approximation with ties corrected. The test is about the median of symmetric differences, not
-    about their mean. NaN when every difference is zero.
+    Zeros keep their ranks and take no side (Pratt 1959); scipy chooses between the exact distribution and the normal
+    approximation with ties corrected. The test is about the median of symmetric differences, not about their mean. NaN when
+    every difference is zero.
 
     >>> round(p_wilcoxon(np.array([0.3, 0.1, 0.4, -0.2, 0.5])), 5)
     0.09375

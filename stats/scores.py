@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ProtocolMismatch, SpecError
-from .measures import REPORT
+from .measures import LOWER_IS_BETTER, REPORT
 from .provenance import Sidecar, read_sidecar
 from .published import AGG6, AGG_PRINTED, Published, Score
 from .typeset import OVERLAP, REDUCED, Cell, Panel
@@ -74,6 +74,7 @@ class Section:
     gap: str = ""  # why there are no estimates at all
     label_sites: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)  # label: site: positives, negatives
     more: Mapping[str, list[dict[str, str]]] = field(default_factory=dict)  # rows of the further files, by name without suffix
+    copies: Mapping[str, int] = field(default_factory=dict)  # data set: images of it that were found among these
 
     def displayed(self) -> list[tuple[str, str, str]]:
         """(title, target, metric) of each column, aggregates last."""
@@ -170,7 +171,7 @@ def read_section(table: int, spec: Mapping[str, Any], sidecars: list[Sidecar]) -
         sidecars.append(index)
         sources |= set(index.facts.get("sources") or [])
         label_sites = index.facts.get("label_sites") or {}
-    metrics = {3: spec.get("metrics") or ["auprc"], 4: ["dice"], 5: REPORT_METRICS}[table]
+    metrics = {3: spec.get("metrics") or ["auprc"], 4: spec.get("metrics") or ["dice"], 5: REPORT_METRICS}[table]
     return Section(table, spec["dataset"], spec["title"], spec.get("paper"), tuple(metrics), spec.get("columns") or {},
                    estimates, comparisons, frozenset(sources), facts, gap, label_sites, more)  # fmt: skip
 
@@ -208,7 +209,9 @@ def score_cell(section: Section, encoder: Encoder, column: str, target: str, met
                                section.decoder)  # fmt: skip
     verdict, reason = judge(section, estimate, score)
     # A mark qualifies a number; where there is none, the reason stands in its place.
-    overlap = section.sources & set(encoder.card.get("pretrained_on") or []) if estimate.get("value") else set()
+    seen = set(encoder.card.get("pretrained_on") or []) if estimate.get("value") else set()
+    overlap = section.sources & seen
+    overlap |= {f"{name} ({count} copies found)" for name, count in section.copies.items() if name in seen - section.sources}
     marks = [f"overlap: {', '.join(sorted(overlap))}"] if overlap else []
     marks += [f"reduced protocol: {estimate['reduced']}"] if estimate.get("reduced") else []
     return ScoreCell(section, encoder, column, target, metric, estimate, score, verdict, reason, "; ".join(marks))
@@ -298,7 +301,7 @@ def _ranks(cells: Sequence[ScoreCell]) -> dict[tuple[str, str, str], int]:
     ranks = {}
     for place in {(cell.target, cell.metric) for cell in cells}:
         column = [c for c in cells if (c.target, c.metric) == place and c.value is not None]
-        printed = sorted({round(cell.value, 1) for cell in column}, reverse=True)
+        printed = sorted({round(cell.value, 1) for cell in column}, reverse=place[1] not in LOWER_IS_BETTER)
         for cell in column:
             rank = printed.index(round(cell.value, 1)) + 1
             if rank <= 2 and len(column) > 1:

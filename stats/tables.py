@@ -3,8 +3,8 @@
     python -m stats.tables --spec spec.json --out results/tables
     python -m stats.tables --csv mine.csv --out tables
 
-With ``--spec`` (the workflow): table1 ... table6, ``paper_vs_measured``, a one-page ``summary``, and four further tables:
-calibration, subgroups, ranks and learning_curves. With ``--csv``: classification, segmentation or reports, significance,
+With ``--spec`` (the workflow): table1 ... table6, ``paper_vs_measured``, a one-page ``summary``, and five further tables:
+calibration, subgroups, ranks, learning_curves and overlap. With ``--csv``: classification, segmentation or reports, significance,
 and the same further ones, from predictions made anywhere. `docs/statistics.md` explains the numbers. Nothing is left out
 silently: what was not run is a row with a reason.
 """
@@ -23,6 +23,7 @@ from .compare import Settings
 from .errors import SpecError, StatsError
 from .extra import extra_tables
 from .facts import DATA_COLUMNS, ENCODER_COLUMNS, table1, table2
+from .overlaps import overlap_table, read_overlap, with_copies
 from .own import write_own
 from .provenance import Sidecar, csv_bytes, read_sidecar, sha256, write_artifact
 from .published import Published
@@ -60,6 +61,8 @@ def write_tables(spec_path: Path | str, out: Path | str) -> Sidecar:
     sidecars: list[Sidecar] = []
     encoders = read_encoders(spec, sidecars)
     sections = {n: [read_section(n, one, sidecars) for one in spec.get(f"table{n}") or []] for n in TASKS}
+    copies, compared = read_overlap(spec.get("overlap"), sidecars)
+    sections = {n: with_copies(of_table, copies, compared) for n, of_table in sections.items()}
     for of_table in sections.values():
         refuse_mixed_versions(of_table)
     everything = [section for of_table in sections.values() for section in of_table]
@@ -85,6 +88,8 @@ def write_tables(spec_path: Path | str, out: Path | str) -> Sidecar:
     reference = next(encoder for encoder in encoders if encoder.name == spec["reference"])
     add(6, SIGNIFICANCE_COLUMNS, tests, significance_panels(tests, reference, everything) if everything else [])
     tables += extra_tables(everything, encoders)
+    if not own:
+        tables.append(overlap_table(everything, encoders, copies, compared))
 
     files = {name: content for table in tables for name, content in table.files(spec.get("title", "")).items()}
     facts: dict[str, Any] = {"reference": spec["reference"], "summary": f"{len(tables)} tables of {len(encoders)} encoders."}

@@ -17,7 +17,7 @@ from .conftest import SIX, Results, write_sidecar
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 SHORT = dict(zip(SIX, ["LO", "CM", "PL-T", "AE", "PF", "PE"], strict=True))
-NAMES = [*(f"table{n}" for n in range(1, 7)), "calibration", "subgroups", "ranks", "learning_curves"]
+NAMES = [*(f"table{n}" for n in range(1, 7)), "calibration", "subgroups", "ranks", "learning_curves", "overlap"]
 ENCODERS = ["radjepa", "rad_dino", "random_vit", "gone"]
 WHY = "weights not present: accept the licence_v2 & log in"
 
@@ -333,7 +333,7 @@ def test_second_run_writes_the_same_bytes(tables):
 
     before = content()
     write_tables("spec.json", "results/tables")
-    assert len(before) == 34 and before == content()
+    assert len(before) == 37 and before == content()
 
 
 def test_mixed_versions_refuse_to_share_a_table(results):
