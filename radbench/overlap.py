@@ -105,19 +105,23 @@ def _equal(one: np.ndarray, other: np.ndarray, within: bool) -> np.ndarray:
 def _counts(one: str, other: str, left: Index, right: Index, found: pd.DataFrame) -> list[dict]:
     """A row per pair of data sets; within one data set a row per pair of splits that must not share anything."""
     if one != other:
-        kinds = found["kind"].value_counts()
         return [{"dataset": one, "other": other, "split": "", "other_split": "", "images": len(left), "other_images": len(right),
-                 "exact": int(kinds.get("exact", 0)), "near": int(kinds.get("near", 0)), "same_patient_id": 0}]  # fmt: skip
+                 **_shared(found), "same_patient_id": 0}]  # fmt: skip
     rows = []
     for first, second in itertools.combinations(("train", "val", "test"), 2):
         here, there = found["split"], found["other_split"]
         across = ((here == first) & (there == second)) | ((here == second) & (there == first))
-        kinds = found["kind"][across].value_counts()
         patients = [set(left["patient_id"][left.rows(split)]) for split in (first, second)]
         rows.append({"dataset": one, "other": one, "split": first, "other_split": second, "images": len(left.rows(first)),
-                     "other_images": len(left.rows(second)), "exact": int(kinds.get("exact", 0)), "near": int(kinds.get("near", 0)),
+                     "other_images": len(left.rows(second)), **_shared(found[across]),
                      "same_patient_id": len(patients[0] & patients[1])})  # fmt: skip
     return rows
+
+
+def _shared(found: pd.DataFrame) -> dict[str, int]:
+    """Pictures that both sides hold, by kind: several copies of one picture count once."""
+    kinds = ((kind, found[found["kind"] == kind]) for kind in ("exact", "near"))
+    return {kind: min(rows["image_id"].nunique(), rows["other_image_id"].nunique()) for kind, rows in kinds}
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def with_copies(sections: Sequence[Section], rows: Sequence[Mapping[str, str]], 
             if len(pair) == 2 and section.dataset in pair and count:
                 (other,) = pair - {section.dataset}
                 for name in {other, *(names.get(other) or ())}:
-                    copies[name] = copies.get(name, 0) + count
+                    copies[name] = max(copies.get(name, 0), count)  # two indexes of one owner may hold the same pictures
         out.append(dataclasses.replace(section, copies=copies))
     return out
 

@@ -2,8 +2,8 @@
 
 A `Tree` knows every file below a root by its path; a `Member` is a file inside an archive and is read like a `Path`
 (`name`, `suffix`, `size`, `read_bytes`). Nothing is ever extracted. Archives (.zip .tar .tgz .tar.gz) are opened only when
-something is not among the extracted files. A compressed tar can be read only from its start, so images in a large .tgz
-are slow unless they are asked for in its own order, as the readers do.
+something is not among the extracted files. A compressed tar can be read only from its start: it is opened last, not at all for
+tables, and images in a large one are slow unless they are asked for in its own order, as the readers do.
 
 Names are compared without regard to case; hidden files and `__MACOSX` are passed over; links are followed, loops are not.
 """
@@ -21,7 +21,8 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
 
-ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz")
+ARCHIVES = (".zip", ".tar")  # their members are listed at once
+COMPRESSED = (".tgz", ".tar.gz")  # these must be unpacked to their end to be listed
 MAX_BYTES = 2**30  # of one unpacked file; a radiograph of 200 million pixels has 0.4 GiB
 MAX_MEMBERS = 3_000_000  # of one archive
 MAX_RATIO = 1000  # of unpacked to packed size, above MIN_BOMB
@@ -173,31 +174,38 @@ class Tree:
         if not root.is_dir():
             raise DataError(root, "no such folder", fix="set `root` of the data set in the configuration")
         self.root = root
-        self.extracted: dict[str, Path] = {}
-        self._archives: list[Path] = []
-        for path in sorted(_walk(root)):
-            relative = path.relative_to(root).as_posix()
-            if relative.lower().endswith(ARCHIVES):
-                self._archives.append(path)
-            self.extracted[relative] = path
+        self.extracted = sorted(_walk(root))
 
     @functools.cached_property
     def archived(self) -> dict[str, Member]:
-        """Files in archives by path; the archive itself counts as a folder. Opens every archive."""
+        """Files in zip and plain tar archives by path; the archive itself counts as a folder. Opens every one of them."""
+        return self._members(ARCHIVES)
+
+    @functools.cached_property
+    def compressed(self) -> dict[str, Member]:
+        """The same of compressed tars. Unpacks every one of them once."""
+        return self._members(COMPRESSED)
+
+    def _members(self, suffixes: tuple[str, ...]) -> dict[str, Member]:
         found = {}
-        for path in self._archives:
-            for member in Archive(path).members():
+        for path in (relative for relative in self.extracted if relative.lower().endswith(suffixes)):
+            for member in Archive(self.root / path).members():
                 if _wanted(member.path):
-                    found[f"{path.relative_to(self.root).as_posix()}/{member.path}"] = member
+                    found[f"{path}/{member.path}"] = member
         return found
 
-    def matching(self, pattern: str) -> list[File]:
-        """Files whose path below the root ends in the regular expression, nearest to the root first; archives if none is extracted."""
+    def matching(self, pattern: str, compressed: bool = False) -> list[File]:
+        """Files whose path below the root ends in the regular expression, nearest to the root first.
+
+        Those in archives count when none is extracted, and those in compressed tars only when asked for.
+        """
         wanted = re.compile(rf"(?:.*/)?(?:{pattern})", re.IGNORECASE)
-        for files in (self.extracted, self.archived) if self._archives else (self.extracted,):
+        for place in ("extracted", "archived", *(["compressed"] * compressed)):
+            files = getattr(self, place)
             found = [relative for relative in files if wanted.fullmatch(relative)]
             if found:
-                return [files[relative] for relative in sorted(found, key=lambda name: (name.count("/"), len(name), name))]
+                nearest = sorted(found, key=lambda name: (name.count("/"), len(name), name))
+                return [self.root / relative if place == "extracted" else files[relative] for relative in nearest]
         return []
 
     def one(self, pattern: str, what: str, fix: str = "") -> File:
@@ -218,9 +226,9 @@ class Tree:
         return DataError(self.root, f"no {what}", got=f"{', '.join(there[:12]) or 'an empty folder'}{' …' * (len(there) > 12)}",
                          expected=what, fix=fix or "see docs/datasets.md for the layout")  # fmt: skip
 
-    def lookup(self, depth: int, suffixes: Iterable[str] | None = None, below: str = "") -> "Lookup":
-        """Files by the last `depth` parts of their path. `below`: only those in this folder, given relative to the root."""
-        return Lookup(self, depth, suffixes, below)
+    def lookup(self, depth: int, suffixes: Iterable[str] | None = None) -> "Lookup":
+        """Files by the last `depth` parts of their path."""
+        return Lookup(self, depth, suffixes)
 
 
 class Lookup:
@@ -229,61 +237,67 @@ class Lookup:
     `suffixes`: only files that end so count, and another of them than the listed one will do; None: any name, exactly as listed.
     """
 
-    def __init__(self, tree: Tree, depth: int, suffixes: Iterable[str] | None, below: str):
-        self.tree, self.depth, self.below = tree, depth, below.strip("/").casefold()
+    def __init__(self, tree: Tree, depth: int, suffixes: Iterable[str] | None):
+        self.tree, self.depth = tree, depth
         self.suffixes = tuple(suffix.lower() for suffix in suffixes) if suffixes is not None else None
         self.extracted = self._keys(tree.extracted)
 
     @functools.cached_property
-    def archived(self) -> dict[str, File]:
+    def archived(self) -> dict[str, str]:
         return self._keys(self.tree.archived)
 
-    def _keys(self, files: dict[str, File]) -> dict[str, File]:
-        found: dict[str, File] = {}
-        for suffix in self.suffixes or ("",):  # an earlier suffix goes before a later one
-            for relative, file in files.items():
+    @functools.cached_property
+    def compressed(self) -> dict[str, str]:
+        return self._keys(self.tree.compressed)
+
+    def _keys(self, files: Iterable[str]) -> dict[str, str]:
+        """{key: path below the root}; of two files with one key that with the earlier suffix, then path."""
+        found: dict[str, str] = {}
+        for suffix in self.suffixes or ("",):
+            for relative in files:
                 folded = relative.casefold()
-                if folded.endswith(suffix) and (not self.below or folded.startswith(self.below + "/")):
-                    found.setdefault(self._key(folded), file)
+                if folded.endswith(suffix):
+                    found.setdefault(self._key(folded), relative)
         return found
 
     def _key(self, name: str) -> str:
-        key = "/".join(PurePosixPath(name.casefold()).parts[-self.depth :])
-        return _without_suffix(key, self.suffixes)
+        parts = name.casefold().split("/")
+        return _without_suffix("/".join(parts[-self.depth :]), self.suffixes)
 
     def find(self, listed: str) -> File | None:
         """The file that a table calls `listed`, or None. Raises DataError when the name leaves the root."""
         guard(self.tree.root, listed)
         key = self._key(listed.replace("\\", "/"))
-        return self.extracted.get(key) or (self.archived.get(key) if self.tree._archives else None)
+        if key in self.extracted:
+            return self.tree.root / self.extracted[key]
+        if key in self.archived:
+            return self.tree.archived[self.archived[key]]
+        return self.tree.compressed[self.compressed[key]] if key in self.compressed else None
 
     def found_or_listed(self, listed: str) -> File:
         """The file, or the path at which it would be: radbench.index then reports it as missing."""
         return self.find(listed) or self.tree.root / listed
 
     def __len__(self) -> int:
-        return len(self.extracted) or (len(self.archived) if self.tree._archives else 0)
+        return len(self.extracted) or len(self.archived) or len(self.compressed)
 
     def items(self) -> list[tuple[str, File]]:
         """(key, file) of every file, extracted and archived, in order of path."""
-        both = (self.archived if self.tree._archives else {}) | self.extracted
-        return sorted(both.items())
+        found: dict[str, File] = {key: self.tree.compressed[relative] for key, relative in self.compressed.items()}
+        found |= {key: self.tree.archived[relative] for key, relative in self.archived.items()}
+        found |= {key: self.tree.root / relative for key, relative in self.extracted.items()}
+        return sorted(found.items(), key=lambda pair: pair[0])
 
 
 def guard(where: object, name: str) -> None:
     """Raise DataError when a name from a table is absolute or climbs out of its folder."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
+    parts = name.replace("\\", "/").split("/")
+    if (len(parts) > 1 and not parts[0]) or ".." in parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
         raise DataError(where, f"the file name {name!r} leaves the folder", fix="name files inside the folder only")
 
 
-def folder_of(file: File, root: Path) -> str:
-    """The folder of a file relative to the root, `""` for the root itself; of a member, its archive and folder."""
-    folder = str(PurePosixPath(str(file.relative_to(root))).parent)
-    return "" if folder == "." else folder
-
-
-def _walk(root: Path) -> Iterator[Path]:
+def _walk(root: Path) -> Iterator[str]:
+    """Paths of files below the root, relative to it."""
     seen = set()
     for folder, names, files in os.walk(root, followlinks=True):
         status = os.stat(folder)
@@ -292,13 +306,12 @@ def _walk(root: Path) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         names[:] = sorted(name for name in names if _wanted(name))
-        for name in files:
-            if _wanted(name):
-                yield Path(folder, name)
+        below = Path(folder).relative_to(root).as_posix()
+        yield from (name if below == "." else f"{below}/{name}" for name in files if _wanted(name))
 
 
 def _wanted(relative: str) -> bool:
-    return not any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(relative).parts)
+    return not relative.startswith(".") and "/." not in relative and "__MACOSX" not in relative.split("/")
 
 
 def _depth(file: File, root: Path) -> int:

@@ -94,7 +94,7 @@ def _kaggle(tree: Tree, section: str) -> list[tuple[str, str, str]]:
 
 def _nlm(tree: Tree, section: str) -> list[tuple[str, str, str]]:
     """(uid, image, report) of every parentImage of the XML reports."""
-    reports = [file for file in tree.matching(r"\d+\.xml")]
+    reports = tree.matching(r"\d+\.xml", compressed=True)
     if not reports:
         raise tree.missing("ecgen-radiology/<uid>.xml or indiana_reports.csv", "download NLMCXR_reports.tgz")
     found = []

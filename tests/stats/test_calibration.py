@@ -42,7 +42,7 @@ def test_equal_probabilities_share_a_bin():
 
 
 def test_recalibration_line_is_scikit_learns():
-    """Intercept and slope are those of scikit-learn's unpenalised logistic regression on the logit, extreme and timid probabilities alike."""
+    """Intercept and slope are those of scikit-learn's unpenalised logistic regression on the logit, for extreme and timid values."""
     target, probability = simulated()
     logit = np.log(probability / (1 - probability))
     for stretch in (0.5, 1.0, 2.5):

@@ -22,10 +22,10 @@ SMOKE = Path(__file__).with_name("smoke.yaml")
 pytestmark = pytest.mark.slow
 
 
-def snakemake(directory: Path, *words: str, config: Path = SMOKE, repository: Path = ROOT, check: bool = True):
+def snakemake(directory: Path, *words: str, config: Path = SMOKE, more: tuple[Path, ...] = (), repository: Path = ROOT, check: bool = True):
     """Run the workflow in `directory`; returns the completed process with its output."""
     command = [sys.executable, "-m", "snakemake", "-s", str(repository / "Snakefile"), "--cores", "all", "--configfile", str(config),
-               "--directory", str(directory), *words]  # fmt: skip
+               *map(str, more), "--directory", str(directory), *words]  # fmt: skip
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": "",

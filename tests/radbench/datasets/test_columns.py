@@ -68,7 +68,7 @@ def test_a_damaged_or_endless_gz_is_a_named_error(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="cut.csv.gz: cannot be read"):
         columns.read(tmp_path / "cut.csv.gz")
     monkeypatch.setattr(columns, "MAX_BYTES", 100)
-    (tmp_path / "bomb.csv.gz").write_bytes(gzip.compress(bytes(10_000)))
+    (tmp_path / "bomb.csv.gz").write_bytes(gzip.compress(bytes(10_000))[:-8])  # reading to its end would find the end missing
     with pytest.raises(DataError, match="more than 100 bytes"):
         columns.read(tmp_path / "bomb.csv.gz")
 

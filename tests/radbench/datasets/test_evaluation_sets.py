@@ -92,6 +92,15 @@ def test_rsna_image_label_is_whether_any_box_is_there(written, listed, pictures)
     assert "0000a175-0e68-4ca4-b1af-167204a7e0bc" not in records
 
 
+def test_rsna_one_box_among_rows_is_enough(copied, listed):
+    """An image with a row that says 1 is positive, wherever that row stands among its rows."""
+    root = copied("rsna")
+    table = root / "stage_2_train_labels.csv"
+    image = next(name for name, record in listed("rsna", root).items() if record.labels["Pneumonia"])
+    table.write_text(table.read_text() + f"{image},,,,,0\n")
+    assert listed("rsna", root)[image].labels["Pneumonia"] == 1
+
+
 def test_rsna_patients_are_those_of_chestxray14_with_the_mapping(written, indexed, pictures):
     """With the owner's mapping all images of one NIH patient land in one split; without it each image stands alone and is said to."""
     index, _ = indexed("rsna", written("rsna"))

@@ -48,6 +48,16 @@ def test_archives_stay_closed_when_nothing_is_missing(tmp_path):
         images.find("b.png")
 
 
+def test_a_table_is_not_sought_in_compressed_tars(tmp_path):
+    """Looking for a table that is not there does not unpack the owner's image archives; asking for them does."""
+    (tmp_path / "images.tar.gz").write_bytes(tarred({"t.csv": b"x"}))
+    put(tmp_path / "a.zip", zipped({"u.csv": b"x"}))
+    tree = Tree(tmp_path)
+    assert tree.matching(r"t\.csv") == [] and "compressed" not in vars(tree)
+    assert [file.name for file in tree.matching(r"u\.csv")] == ["u.csv"]
+    assert [file.name for file in tree.matching(r"t\.csv", compressed=True)] == ["t.csv"]
+
+
 @pytest.mark.parametrize("pack", [zipped, tarred])
 def test_threads_in_disorder_read_the_right_members(tmp_path, pack):
     """Threads that read members backwards and at once get each member's own bytes."""
@@ -172,8 +182,11 @@ def test_hidden_files_are_passed_over(tmp_path):
     """What macOS and editors leave behind is not taken for an image."""
     for name in ("._a.png", ".hidden/a.png", "__MACOSX/a.png"):
         put(tmp_path / name, b"x")
-    put(tmp_path / "a.zip", zipped({"__MACOSX/._a.png": b"x", "a.png": b"A"}))
+    put(tmp_path / "only" / "a.zip", zipped({"__MACOSX/a.png": b"x", "x/.hidden/a.png": b"x", "z.png": b"Z"}))
+    put(tmp_path / "a.png", b"A")
     assert Tree(tmp_path).lookup(1, (".png",)).find("a.png").read_bytes() == b"A"
+    packed = Tree(tmp_path / "only").lookup(1, (".png",))
+    assert packed.find("a.png") is None and packed.find("z.png").read_bytes() == b"Z"
 
 
 def test_one_prefers_the_nearest_and_plain_file_and_names_two(tmp_path):

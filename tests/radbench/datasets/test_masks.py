@@ -65,11 +65,12 @@ def test_connected_parts_go_to_the_nearer_side():
 def test_lungs_grown_together_are_cut_between_the_boxes():
     """One part that fills both boxes is divided half-way, with no pixel in both sides and none lost."""
     values = np.zeros(SHAPE, dtype=np.uint8)
-    values[5:35, 5:55] = 1
+    values[5:35, 5:59] = 1
+    values[5:10, 40:44] = 0
     boxes = ((5.0, 5.0, 25.0, 35.0), (35.0, 5.0, 55.0, 35.0))
     first = masks.place(Mask("m", sides=boxes, size=SHAPE), values, SHAPE)
     second = masks.place(Mask("m", sides=boxes[::-1], size=SHAPE), values, SHAPE)
-    assert not (first & second).any() and (first | second).sum() == values.sum() and box_of(first)[2] == 29
+    assert not (first & second).any() and (first | second).sum() == values.sum() and box_of(first)[2] == 29 and box_of(second)[0] == 30
 
 
 FAULTS = {

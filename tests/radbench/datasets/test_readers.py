@@ -31,6 +31,22 @@ def test_every_reader_has_a_copy_and_the_contract():
         assert all(isinstance(count, int) and count > 0 for release in module.RELEASES.values() for count in release.values()), name
 
 
+def test_every_file_that_reads_a_data_set_is_a_reader():
+    """The files of radbench/datasets that define `records` are the readers, no more and no fewer."""
+    folder = artifact.ROOT / "radbench" / "datasets"
+    assert {path.stem for path in folder.glob("*.py") if "\ndef records(" in path.read_text()} | {"phantom"} == set(datasets.READERS)
+
+
+def test_labels_auto_are_the_owners(written, tmp_path):
+    """`labels: auto` stands for the owner's findings, for PadChest those that occur, and nothing where there is no table."""
+    values = yaml.safe_load((artifact.ROOT / "config" / "paper.yaml").read_text())
+    values["datasets"]["vindr_cxr"]["options"]["labels"] = "auto"
+    loaded = config.load(values | {"root": str(tmp_path)}, artifact.ROOT / "config" / "paper.yaml")
+    assert len(loaded.datasets["vindr_cxr"].options["labels"]) == 28
+    assert "cardiomegaly" in datasets.known_labels("padchest", written("padchest"))
+    assert datasets.known_labels("padchest", tmp_path) == []
+
+
 @pytest.mark.parametrize("reader, copy", COPIES)
 def test_records_of_a_copy_are_well_formed(written, listed, reader, copy):
     """Views, splits, labels and ages are of the documented values, and no path lies outside of its root by name."""
