@@ -47,6 +47,8 @@ def _data(plan: Plan) -> None:
             print(f"- ready    {name}: generated, {entry.generate.get('patients')} patients")
         elif release := _release(name, entry.reader):
             print(f"- ready    {name}: {release}")
+        elif entry.reader != "folder":
+            print(f"- ready    {name}: {entry.root} (reader {entry.reader}); counted and compared with its releases once it is indexed")
         else:
             files = sum(1 for path in Path(entry.root, "images").glob("*") if path.is_file())
             side = entry.max_side or 2500

@@ -99,10 +99,13 @@ class Plan:
         return weights.state(name, self.card(name), self.config.encoders[name].weights)
 
     def data_state(self, dataset: str) -> list[str]:
-        """Changes when tables of a data set's folder change or files come and go in it: a rerun trigger, no full listing."""
+        """Changes when files or folders directly below a data set's root change: a rerun trigger, no full listing.
+
+        What lies deeper is in the content key of the index, which is looked at when something else makes the rule run.
+        """
         root = self.config.datasets[dataset].root
         entries = sorted(Path(root).iterdir()) if root and Path(root).is_dir() else []
-        return [f"{path.name}:{path.stat().st_mtime_ns}" for path in entries if path.is_dir() or path.suffix == ".csv"]
+        return [f"{path.name}:{path.lstat().st_mtime_ns}" for path in entries]
 
     def report_state(self) -> list[str]:
         """Changes when the language model, the clinical models or Java appear or are replaced: a rerun trigger."""

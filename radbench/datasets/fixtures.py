@@ -29,7 +29,11 @@ from PIL import Image
 from ..errors import ConfigError, did_you_mean
 from . import phantom
 
-PATIENTS, SIZE = 48, 64  # 48 patients have about 72 pictures
+PATIENTS, SIZE, SEED = 48, 64, 7  # 48 patients have about 72 pictures
+#: copies that hold pictures of another one, as the owners' sets do
+TAKEN_FROM = {"mimic_cxr_dicom": "mimic_cxr", "mimic_segmentation": "mimic_cxr", "brax_dicom": "brax", "iu_xray_nlm": "iu_xray",
+              "nih_cxr14_2020": "nih_cxr14", "rsna": "nih_cxr14", "rsna_unmapped": "nih_cxr14", "siim_acr": "nih_cxr14",
+              "chestx_det": "nih_cxr14", "chestmnist": "nih_cxr14", "chexlocalize": "chexpert", "padchest_gr": "padchest"}  # fmt: skip
 CHEXPERT_LABELS = ("No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,Edema,Consolidation,Pneumonia,Atelectasis,"
                    "Pneumothorax,Pleural Effusion,Pleural Other,Fracture,Support Devices").split(",")  # fmt: skip
 DRAWN = {"Lung Opacity": "Lung Opacity", "Cardiomegaly": "Cardiomegaly", "Pleural effusion": "Pleural Effusion"}  # phantom: CheXpert
@@ -62,10 +66,10 @@ class Picture:
 
 
 @functools.cache
-def pictures(patients: int, size: int) -> tuple[Picture, ...]:
+def pictures(patients: int, size: int, seed: int = SEED) -> tuple[Picture, ...]:
     """Every picture of some phantom patients, in order; the first patients alternate between ill and well."""
     found: list[Picture] = []
-    drawn = (phantom.draw_patient(number, 7, {"A": 1.0}) for number in range(100 * patients))
+    drawn = (phantom.draw_patient(number, seed, {"A": 1.0}) for number in range(100 * patients))
     for number in range(patients):
         person = next(p for p in drawn if bool(p.studies[0].findings) == (number % 2 == 0))
         for study, facts in phantom.image_facts(person):
@@ -76,8 +80,15 @@ def pictures(patients: int, size: int) -> tuple[Picture, ...]:
     return tuple(found)
 
 
-def write(name: str, root: Path, patients: int = PATIENTS, size: int = SIZE) -> Path:
+def own_seed(name: str) -> int:
+    """Of the patients of a copy: the same for the sets that hold the same pictures, another for every other one."""
+    return int(identifier(TAKEN_FROM.get(name, name), digits=6), 16)
+
+
+def write(name: str, root: Path, patients: int = PATIENTS, size: int = SIZE, seed: int = SEED) -> Path:
     """Write the copy `name` (a key of WRITERS) below `root`, which may hold nothing of it yet. Returns `root`.
+
+    With `own_seed(name)` the overlap between the copies is that of the data sets; with one seed all show the same patients.
 
     Raises:
         ConfigError: no copy of this name.
@@ -85,7 +96,7 @@ def write(name: str, root: Path, patients: int = PATIENTS, size: int = SIZE) -> 
     if name not in WRITERS:
         raise ConfigError("fixtures", f"no copy {name!r}", expected=sorted(WRITERS), fix=did_you_mean(name, WRITERS))
     root.mkdir(parents=True, exist_ok=True)
-    WRITERS[name](root, pictures(patients, size))
+    WRITERS[name](root, pictures(patients, size, seed))
     return root
 
 
@@ -819,7 +830,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=SIZE, help="rows of an image")
     arguments = parser.parse_args()
     for name in [arguments.dataset] if arguments.dataset else WRITERS:
-        write(name, arguments.root / name, arguments.patients, arguments.size)
+        write(name, arguments.root / name, arguments.patients, arguments.size, own_seed(name))
 
 
 if __name__ == "__main__":

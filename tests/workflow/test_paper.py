@@ -20,7 +20,7 @@ SETS = ("mimic_cxr", "chexpert", "nih_cxr14", "padchest", "brax", "vindr_cxr", "
 def finished(tmp_path_factory):
     data, directory = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("paper")
     for name in SETS:
-        fixtures.write(name, data / name)
+        fixtures.write(name, data / name, seed=fixtures.own_seed(name))
     snakemake(directory, "--config", f"root={data}", config=ROOT / "config" / "paper.yaml",
               more=(ROOT / "tests" / "workflow" / "paper_small.yaml",))  # fmt: skip
     return directory / "results"
@@ -58,6 +58,10 @@ def test_what_was_seen_is_marked(finished):
     assert marked and all("nih_cxr14" in row["marks"] for row in marked)
     found = [row for row in rows(finished, "overlap") if {row["dataset"], row["other"]} == {"rsna", "nih_cxr14"} and row["near"]]
     assert found and int(found[0]["exact"]) + int(found[0]["near"]) > 40
+    for pair in ({"vindr_cxr", "chexpert"}, {"iu_xray", "mimic_cxr"}, {"rsna", "brax"}):
+        (apart,) = [row for row in rows(finished, "overlap") if {row["dataset"], row["other"]} == pair and row["near"]]
+        assert int(apart["exact"]) + int(apart["near"]) == 0, pair
+    assert "overlap" not in " ".join(row["marks"] for row in rows(finished, "table3") if row["dataset"] == "vindr_cxr")
 
 
 def test_the_chain_of_sidecars_closes(finished):
