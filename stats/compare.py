@@ -24,6 +24,7 @@ import numpy as np
 
 from . import measures
 from .bootstrap import (
+    BLOCK_RESAMPLES,
     PatientResamples,
     bca_interval,
     leave_some_out,
@@ -246,7 +247,7 @@ def _recalibration(predictions: Predictions) -> dict[str, tuple[float, float]]:
 
 def comparison_rows(cohort: Cohort, measured: Sequence[Measured], draws: PatientResamples, settings: Settings) -> Iterator[dict[str, Any]]:
     """Rows of comparisons.csv: each present encoder against each other, on every cell that both have."""
-    signs = patient_signs(draws.patients, len(draws.counts), settings.seed).astype(np.float64)
+    signs = patient_signs(draws.patients, len(draws.counts), settings.seed)
     on_images = _image_tests(cohort) if cohort.task == "linear_probe" else {}
     ratios = {one.predictions.encoder: _test_to_train(one.predictions) for one in measured}
     found: dict[tuple[str, str, str, str], dict[str, Any]] = {}
@@ -366,7 +367,9 @@ def _flipped(ms: Sequence[Measurement], signs: np.ndarray | None) -> np.ndarray 
     """(K, flips) means with patients' signs flipped, of a metric that is a mean over images; None for any other."""
     if signs is None or any(m.patient_sums is None for m in ms):
         return None
-    return np.array([m.patient_sums / m.n_images for m in ms]) @ signs.T
+    means = np.array([m.patient_sums / m.n_images for m in ms])
+    blocks = range(0, len(signs), BLOCK_RESAMPLES)  # as bytes the signs take an eighth of the memory
+    return np.concatenate([means @ signs[start : start + BLOCK_RESAMPLES].T.astype(np.float64) for start in blocks], axis=1)
 
 
 def _correlations(samples: np.ndarray) -> np.ndarray:

@@ -111,9 +111,10 @@ def _calibration(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Ta
             values = [[None if _number(row.get("value")) is None else round(float(row["value"]), 3) for row in line] for line in found]
             _columnwise(cells, values, lowest=True)
             title = {"brier": "Brier score", "ece": "calibration error (ECE)"}[metric]
-            notes = [f"Less is better. [95 % percentile interval], {resampling(one)}."]
-            notes += ["A resample repeats images, which makes its calibration error larger than that of the data: the interval lies too "
-                      "high and may not hold the value; read its width."] if metric == "ece" else []  # fmt: skip
+            kind = "reflected" if metric == "ece" else "percentile"
+            notes = [f"Less is better. [95 % {kind} interval], {resampling(one)}."]
+            notes += ["A resample repeats images, which makes its calibration error larger than that of the data, as the data's is larger "
+                      "than the truth: the interval is reflected about the value and may end just below it."] if metric == "ece" else []  # fmt: skip
             panels.append(Panel(f"{one.title}: {title}", ["Encoder", *(targets[t] for t in order)], cells, notes=notes))
         single = [t for t in order if not t.startswith("Agg-")]
         lines = [[_name(e), *(_line_cell(find_estimate(one, e, t, "brier")) for t in single)] for e in present]
