@@ -113,8 +113,9 @@ def _calibration(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Ta
             title = {"brier": "Brier score", "ece": "calibration error (ECE)"}[metric]
             kind = "reflected" if metric == "ece" else "percentile"
             notes = [f"Less is better. [95 % {kind} interval], {resampling(one)}."]
-            notes += ["A resample repeats images, which makes its calibration error larger than that of the data, as the data's is larger "
-                      "than the truth: the interval is reflected about the value and may end just below it."] if metric == "ece" else []  # fmt: skip
+            if metric == "ece":
+                notes.append("A resample repeats images, which makes its calibration error larger than that of the data, as the data's is "
+                             "larger than the truth: the interval is reflected about the value and may end just below it.")  # fmt: skip
             panels.append(Panel(f"{one.title}: {title}", ["Encoder", *(targets[t] for t in order)], cells, notes=notes))
         single = [t for t in order if not t.startswith("Agg-")]
         lines = [[_name(e), *(_line_cell(find_estimate(one, e, t, "brier")) for t in single)] for e in present]
