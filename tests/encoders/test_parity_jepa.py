@@ -422,14 +422,21 @@ LOW_CONTRAST = [
 def test_preprocess_equals_the_release_at_low_contrast(name, options, theirs, radiographs):
     """The same where the bicubic cannot overshoot, and a stretch of the range shows: for frames between two greys.
 
-    Levels are those of the file: a stretch from 127 of them to 255 enlarges each rounding as much.
+    Levels are those of the file: a stretch from the levels that the crop spans (127 at most) to 255 enlarges each rounding as much.
     At full contrast EVA-X's reduction to a third overshoots by five levels at a burnt-in letter, which 8 bits cut off.
     """
     frames = [np.round(64 + 127 * frame) / np.float32(255) for frame in radiographs]
-    compare(find(name)(None, options), theirs, frames, levels=127 if options else 255)
+    for frame in frames:
+        compare(find(name)(None, options), theirs, [frame], levels=spanned(name, frame) if options else 255)
 
 
-def compare(encoder, theirs, frames, levels: int = 255) -> None:
+def spanned(name: str, frame: np.ndarray) -> float:
+    """Grey levels of the file that the prepared picture spans before any stretch."""
+    encoder = find(name)(None)
+    return 255 * float(np.ptp(encoder.preprocess(frame)[0])) * np.broadcast_to(encoder.card.std, 3)[0]
+
+
+def compare(encoder, theirs, frames, levels: float = 255) -> None:
     std = np.broadcast_to(encoder.card.std, 3)[:, None, None]
     for frame in frames:
         ours, other = encoder.preprocess(frame), theirs(frame)
