@@ -138,10 +138,11 @@ def read_rows(path: Path, task: str, dataset: str, encoder: str, more: Sequence[
                                "run the task again, or give the folder to the task it belongs to")  # fmt: skip
     optional = [name for name in available if name.startswith("chexbert_") or name in ("rg_er", "hd95", "nsd", "study_id", *GROUPS)]
     rows = pd.read_parquet(path, columns=list(dict.fromkeys(wanted + optional)))
-    # Plain object strings compare and sort alike whatever string type the file was written with.
+    # Plain object strings compare and sort alike whatever string type the file was written with; each text is kept once.
     for column in rows.columns:
         if not pd.api.types.is_numeric_dtype(rows[column].dtype):
-            rows[column] = rows[column].astype(object)
+            codes, texts = pd.factorize(rows[column])
+            rows[column] = np.append(np.asarray(texts, dtype=object), None)[codes]  # code -1 is a missing text
 
     for column, expected in (("task", task), ("dataset", dataset), ("encoder", encoder)):
         found = sorted(map(str, pd.unique(rows[column])))
