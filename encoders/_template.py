@@ -4,7 +4,7 @@ Say in one line what the encoder is and where it is published. The file must def
 deep learning library inside `load`: this file is imported whenever encoders are listed.
 """
 
-from radbench.encoder import Card, Encoder, Features
+from radbench.encoder import Card, Encoder, Features, ready
 from radbench.image import normalise, resize
 from radbench.weights import load_strict
 
@@ -35,7 +35,7 @@ class Template(Encoder):
         self.vit = timm.create_model("vit_tiny_patch16_224", num_classes=0)  # random weights: that is what checks run on
         if self.weights is not None:
             load_strict(self.vit, self.weights, self.card.files[0], fix=self.card.how_to_get)
-        self.vit.float().eval().to(device)
+        ready(self.vit, device)
 
     def preprocess(self, image):
         """(H, W) in [0, 1], 1 = white, any size. See radbench/image.py for crop, pad and squash."""

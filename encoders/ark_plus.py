@@ -3,11 +3,9 @@
 import dataclasses
 import re
 
-from radbench.encoder import Card, Encoder, Features, Option
+from radbench.encoder import Card, Encoder, Features, Option, one_grid, ready
 from radbench.image import normalise, resize
 from radbench.weights import load_strict
-
-from ._pyramid import one_grid
 
 SETS = ("mimic_cxr", "chexpert", "nih_cxr14", "rsna", "vindr_cxr", "shenzhen")
 POOLINGS = {
@@ -43,7 +41,7 @@ class ArkPlus(Encoder):
         self.net = nn.ModuleDict({"swin": swin, "projector": nn.Linear(swin.num_features, 1376)})
         if self.weights is not None:
             load_strict(self.net, self.weights, self.card.files[0], select=_as_timm, fix=self.card.how_to_get)
-        self.net.float().eval().to(device)
+        ready(self.net, device)
 
     def preprocess(self, image):
         small = resize(image, self.card.image_size, self.card.image_size, self.card.interpolation)

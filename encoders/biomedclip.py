@@ -1,6 +1,6 @@
 """BiomedCLIP: the ViT-B/16 of contrastive pretraining on figures of PubMed Central (Zhang et al., 2023, arXiv 2303.00915)."""
 
-from radbench.encoder import Card, Encoder, Features
+from radbench.encoder import Card, Encoder, Features, ready
 from radbench.image import normalise, resize_crop
 from radbench.weights import load_strict
 
@@ -29,7 +29,7 @@ class BiomedClip(Encoder):
         self.vit = timm.create_model("vit_base_patch16_224", num_classes=0)  # plain GELU, as the release's configuration names it
         if self.weights is not None:
             load_strict(self.vit, self.weights, FILE, select=_trunk, fix=self.card.how_to_get)
-        self.vit.float().eval().to(device)
+        ready(self.vit, device)
 
     def preprocess(self, image):
         small = resize_crop(image, self.card.image_size, self.card.interpolation)

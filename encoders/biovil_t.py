@@ -1,10 +1,8 @@
 """BioViL-T: the ResNet-50 of temporal vision-language pretraining on MIMIC-CXR (Bannur et al., 2023, arXiv 2301.04558)."""
 
-from radbench.encoder import Card, Encoder, Features
+from radbench.encoder import Card, Encoder, Features, one_grid, ready
 from radbench.image import center_crop, normalise, resize_shortest
 from radbench.weights import load_strict
-
-from ._pyramid import one_grid
 
 FILE = "biovil_t_image_model_proj_size_128.pt"
 RESIZE, CROP = 512, 448
@@ -34,7 +32,7 @@ class BioVilT(Encoder):
         self.resnet = timm.create_model("resnet50", num_classes=0, zero_init_last=False)
         if self.weights is not None:
             load_strict(self.resnet, self.weights, self.card.files[0], select=_trunk, fix=self.card.how_to_get)
-        self.resnet.float().eval().to(device)  # eval: batch norm
+        ready(self.resnet, device)
 
     def preprocess(self, image):
         low, high = image.min(), image.max()

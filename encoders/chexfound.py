@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from radbench.encoder import Card, Encoder, Features, Option
+from radbench.encoder import Card, Encoder, Features, Option, ready
 from radbench.image import normalise, resize_crop
 from radbench.weights import load_strict
 
@@ -49,7 +49,7 @@ class CheXFound(Encoder):
         if self.weights is not None:
             load_strict(self.vit, self.weights, "teacher_checkpoint.pth", select=_as_timm, ignore=UNUSED, assign=True,
                         fix=self.card.how_to_get)  # fmt: skip
-        self.vit.float().eval().to(device)
+        ready(self.vit, device)
 
     def preprocess(self, image):
         small = resize_crop(image, self.card.image_size, self.card.interpolation).clip(0, 1)  # bicubic overshoots; 8-bit cannot

@@ -1,6 +1,6 @@
 """CLIP ViT-L/14 at 224 pixels (Radford et al., 2021, arXiv 2103.00020): the image tower of OpenAI's release."""
 
-from radbench.encoder import Card, Encoder, Features
+from radbench.encoder import Card, Encoder, Features, ready
 from radbench.image import normalise, resize_crop
 from radbench.weights import load_strict
 
@@ -40,7 +40,7 @@ class Clip224(Encoder):
             self.vit = open_clip.CLIP(**shape).visual
         if self.weights is not None:
             load_strict(self.vit, self.weights, self.card.files[0], select=image_tower, assign=True, fix=self.card.how_to_get)
-        self.vit.float().eval().to(device)
+        ready(self.vit, device)
         self.vit.proj, self.vit.output_tokens = None, True
 
     def preprocess(self, image):

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from radbench.encoder import Card, Encoder, Features, Option
+from radbench.encoder import Card, Encoder, Features, Option, ready
 from radbench.image import normalise, resize_crop
 from radbench.weights import load_strict
 
@@ -44,7 +44,7 @@ class Dinov2Giant(Encoder):
             self.vit = timm.create_model("vit_giant_patch14_dinov2", img_size=self.card.image_size, num_classes=0)
         if self.weights is not None:
             load_strict(self.vit, self.weights, "model.safetensors", select=_as_timm, assign=True, fix=self.card.how_to_get)
-        self.vit.float().eval().to(device)
+        ready(self.vit, device)
 
     def preprocess(self, image):
         small = resize_crop(image, self.card.image_size, self.card.interpolation)

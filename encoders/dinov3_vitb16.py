@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from radbench.encoder import Card, Encoder, Features, Option
+from radbench.encoder import Card, Encoder, Features, Option, ready
 from radbench.image import normalise, resize
 from radbench.weights import load_strict
 
@@ -43,7 +43,7 @@ class Dinov3Base(Encoder):
         ))  # fmt: skip
         if self.weights is not None:
             load_strict(self.vit, self.weights, self.card.files[0], select=_as_transformers, fix=self.card.how_to_get)
-        self.vit.float().eval().to(device)
+        ready(self.vit, device)
 
     def preprocess(self, image):
         size = self.card.image_size

@@ -1,6 +1,6 @@
 """EVA-X-B (Yao et al., 2025, arXiv 2405.05237): masked image modelling on 520 k chest radiographs, ViT-B/16 with rotary positions."""
 
-from radbench.encoder import Card, Encoder, Features
+from radbench.encoder import Card, Encoder, Features, ready
 from radbench.image import center_crop, normalise, resize_shortest
 from radbench.weights import load_strict
 
@@ -31,7 +31,7 @@ class EvaXBase(Encoder):
                        swiglu_mlp=True, scale_mlp=True, use_rot_pos_emb=True, ref_feat_shape=(14, 14), num_classes=0)  # fmt: skip
         if self.weights is not None:
             load_strict(self.vit, self.weights, self.card.files[0], select=_as_timm, ignore=UNUSED, fix=self.card.how_to_get)
-        self.vit.float().eval().to(device)
+        ready(self.vit, device)
 
     def preprocess(self, image):
         small = center_crop(resize_shortest(image, 256, self.card.interpolation), 224)

@@ -5,11 +5,9 @@ import functools
 import json
 
 from radbench.artifact import Absent
-from radbench.encoder import Card, Encoder, Features, Option
+from radbench.encoder import Card, Encoder, Features, Option, one_grid, ready
 from radbench.errors import ConfigError, WeightsError
 from radbench.image import normalise, resize, resize_shortest
-
-from ._pyramid import one_grid
 
 WHERE, PROCESSOR = "encoders/hf_model.py", "preprocessor_config.json"
 POOLINGS = {"pooler": "the model's own pooled output", "cls": "first token of its final output", "mean": "mean of its final map"}
@@ -60,7 +58,7 @@ class HfModel(Encoder):
             if self.options["model"]:
                 raise Absent(f"its architecture is in its files: {self.card.how_to_get}")
             tiny = ViTConfig(hidden_size=48, num_hidden_layers=4, num_attention_heads=3, intermediate_size=96, image_size=64, patch_size=8)
-            self.net = AutoModel.from_config(tiny).eval().to(device)
+            self.net = ready(AutoModel.from_config(tiny), device)
             return
         code = {"trust_remote_code": trust is True, "local_files_only": True}
         try:
@@ -77,7 +75,7 @@ class HfModel(Encoder):
             only = all("pooler." in key for key in missing)
             raise WeightsError(self._folder, "parameters are not in the file", got=missing[:4],
                                fix="option pooling: cls or mean" if only else self.card.how_to_get) from None  # fmt: skip
-        self.net.eval().to(device)
+        ready(self.net, device)
 
     @functools.cached_property
     def _processor(self):

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 
-from radbench.encoder import Card, Encoder, Features, Option
+from radbench.encoder import Card, Encoder, Features, Option, ready
 from radbench.errors import WeightsError
 from radbench.image import normalise, resize, resize_crop
 from radbench.weights import load_strict
@@ -48,7 +48,7 @@ class IJepaH14(Encoder):
             self.vit = timm.create_model(self.network, num_classes=0)
         if self.weights is not None:
             load_strict(self.vit, self.weights, self.card.files[0], select=self._trunk, assign=True, fix=self.card.how_to_get)
-        self.vit.float().eval().to(device)
+        ready(self.vit, device)
 
     def preprocess(self, image):
         size = self.card.image_size

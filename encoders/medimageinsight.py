@@ -3,11 +3,9 @@
 import dataclasses
 import re
 
-from radbench.encoder import Card, Encoder, Features, Option
+from radbench.encoder import Card, Encoder, Features, Option, one_grid, ready
 from radbench.image import normalise, resize
 from radbench.weights import load_strict
-
-from ._pyramid import one_grid
 
 FILE = "medimageinsigt-v1.0.0.safetensors"  # the release's own spelling
 POOLINGS = {"projection": (1024, "mean of the last stage, normalised, through the projection to the joint space"),
@@ -55,7 +53,7 @@ class MedImageInsight(Encoder):
             self.net = nn.ModuleDict({"davit": davit, "projection": nn.Linear(davit.num_features, 1024, bias=False)})
         if self.weights is not None:
             load_strict(self.net, self.weights, FILE, select=_as_timm, assign=True, fix=self.card.how_to_get)
-        self.net.float().eval().to(device)
+        ready(self.net, device)
 
     def preprocess(self, image):
         small = resize(image, self.card.image_size, self.card.image_size, self.card.interpolation)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from radbench.encoder import Card, Encoder, Features, Option
+from radbench.encoder import Card, Encoder, Features, Option, ready
 from radbench.image import normalise, resize_crop
 from radbench.weights import load_strict
 
@@ -49,7 +49,7 @@ class MRM(Encoder):
             load_strict(self.vit, self.weights, "MRM.pth", select=self._trunk, ignore=UNUSED, fix=self.card.how_to_get)
         if self.options["norm"] == "before":
             self.vit.norm = torch.nn.Identity()
-        self.vit.float().eval().to(device)
+        ready(self.vit, device)
 
     def preprocess(self, image):
         return normalise(resize_crop(image, self.card.image_size), self.card.mean, self.card.std)

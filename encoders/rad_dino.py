@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from radbench.encoder import Card, Encoder, Features, Option
+from radbench.encoder import Card, Encoder, Features, Option, ready
 from radbench.errors import WeightsError
 from radbench.image import normalise, resize_shortest
 from radbench.weights import load_strict
@@ -37,7 +37,7 @@ class RadDino(Encoder):
         self.vit = Dinov2Model(self._config())
         if self.weights is not None:
             load_strict(self.vit, self.weights, "model.safetensors", fix=self.card.how_to_get)
-        self.vit.float().eval().to(device)
+        ready(self.vit, device)
 
     def preprocess(self, image):
         size = self.options["image_size"]

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from radbench.encoder import Card, Encoder, Features, Option
+from radbench.encoder import Card, Encoder, Features, Option, ready
 from radbench.image import normalise, resize
 from radbench.weights import load_strict
 
@@ -55,7 +55,7 @@ class RadJepaReleased(Encoder):
         self.vit.pos_embed.data.copy_(self._positions(sincos_positions(768, 16)[None]))  # what a trained file holds, too
         if self.weights is not None:
             load_strict(self.vit, self.weights, self.card.files[0], select=self._trunk, fix=self.card.how_to_get)
-        self.vit.float().eval().to(device)
+        ready(self.vit, device)
 
     def preprocess(self, image):
         size = self.card.image_size

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from radbench.encoder import Card, Encoder, Features, Option
+from radbench.encoder import Card, Encoder, Features, Option, ready
 from radbench.image import normalise, resize
 from radbench.weights import load_strict
 
@@ -42,7 +42,7 @@ class Siglip2(Encoder):
             load_strict(self.vit, self.weights, self.card.files[0], select=_image_tower, assign=True, fix=self.card.how_to_get)
             embeddings = self.vit.embeddings
             embeddings.position_ids = torch.arange(embeddings.num_positions)[None]  # a buffer that is in no file
-        self.vit.float().eval().to(device)
+        ready(self.vit, device)
 
     def preprocess(self, image):
         small = resize(image, self.card.image_size, self.card.image_size, self.card.interpolation)

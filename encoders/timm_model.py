@@ -4,12 +4,10 @@ import dataclasses
 import functools
 import sys
 
-from radbench.encoder import Card, Encoder, Features, Option
+from radbench.encoder import Card, Encoder, Features, Option, one_grid, ready
 from radbench.errors import ConfigError, did_you_mean
 from radbench.image import FILTERS, center_crop, normalise, resize, resize_shortest
 from radbench.weights import load_strict
-
-from ._pyramid import one_grid
 
 WHERE = "encoders/timm_model.py"
 POOLINGS = {"head": "as the model pools for its classifier", "cls": "first token of its final output", "mean": "mean of its final map"}
@@ -62,7 +60,7 @@ class TimmModel(Encoder):
             convert = getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", lambda state, model: state)
             select = functools.partial(_apply, convert, self.net)  # timm's own: old names, positions for another side
             load_strict(self.net, self.weights, "model.safetensors", select=select, fix=self.card.how_to_get)
-        self.net.float().eval().to(device)
+        ready(self.net, device)
 
     def preprocess(self, image):
         config = self._config

@@ -2,10 +2,8 @@
 
 import dataclasses
 
-from radbench.encoder import Card, Encoder, Features, Option
+from radbench.encoder import Card, Encoder, Features, Option, one_grid, ready
 from radbench.weights import load_strict
-
-from ._pyramid import one_grid
 
 #: what each release was trained on, images and labels alike
 TRAINED_ON = {"mimic_ch": ("mimic_cxr",), "chex": ("chexpert",), "nih": ("nih_cxr14",), "pc": ("padchest",),
@@ -42,7 +40,7 @@ class XrvDenseNet(Encoder):
         if self.weights is not None:
             unused = ("classifier.", "op_threshs")
             load_strict(self.net, self.weights, self.card.files[0], ignore=unused, fix=self.card.how_to_get)
-        self.net.float().eval().to(device)  # eval: batch norm
+        ready(self.net, device)
 
     def preprocess(self, image):
         import numpy as np

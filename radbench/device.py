@@ -51,7 +51,8 @@ def precision(device: str, training: bool = False) -> str:
 
     A GPU from compute capability 8.0 on has bfloat16 units; an older one has float16 units, which serve inference only
     (training would need loss scaling). A CPU takes bfloat16 with AMX only: with AVX-512-BF16 it was measured slower than
-    float32, without either an order of magnitude slower (docs/performance.md). $RADBENCH_PRECISION overrides.
+    float32, without either an order of magnitude slower (docs/performance.md). $RADBENCH_PRECISION overrides,
+    float16 for inference only.
 
     Raises:
         ConfigError: $RADBENCH_PRECISION is none of the three.
@@ -59,7 +60,7 @@ def precision(device: str, training: bool = False) -> str:
     if wanted := os.environ.get("RADBENCH_PRECISION"):
         if wanted not in PRECISIONS:
             raise ConfigError("RADBENCH_PRECISION", "unknown precision", got=wanted, expected=f"one of {list(PRECISIONS)}")
-        return wanted
+        return "float32" if training and wanted == "float16" else wanted
     if device.startswith("cuda"):
         if torch.cuda.get_device_capability(device) >= (8, 0):
             return "bfloat16"

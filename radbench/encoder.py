@@ -174,6 +174,30 @@ def names() -> list[str]:
     return sorted(path.stem for path in (ROOT / "encoders").glob("*.py") if not path.stem.startswith("_"))
 
 
+def ready(module: "torch.nn.Module", device: str) -> "torch.nn.Module":
+    """A network as `load` must leave it: float32, on its device, and in inference mode.
+
+    `Module.eval` is torch's switch for dropout and batch norm (it evaluates no text); a release may store half precision.
+    """
+    return module.float().eval().to(device)
+
+
+def one_grid(maps: "list[torch.Tensor]") -> "list[torch.Tensor]":
+    """The four stages of a convolutional or hierarchical network, fine to coarse, on the grid of the third, for `encode_levels`.
+
+    Finer maps are averaged, coarser ones repeated: the decoder's pyramid (4, 2, 1 and 1/2 times the grid) then has the
+    strides of the network itself.
+    """
+    from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+    def fitted(part: "torch.Tensor") -> "torch.Tensor":
+        coarser = part.shape[-1] < grid[-1]
+        return interpolate(part, grid, mode="nearest") if coarser else adaptive_avg_pool2d(part, grid)
+
+    grid = maps[2].shape[-2:]
+    return [part if part.shape[-2:] == grid else fitted(part) for part in maps]
+
+
 #: prefixes of ids that need no file in encoders/: "timm:<model>", "hf:<owner>/<name>" -> the wrapper that serves them
 GENERIC = {"timm": "timm_model", "hf": "hf_model"}
 

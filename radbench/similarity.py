@@ -10,8 +10,9 @@ bits and have 0.99 or more (tests/radbench/test_similarity.py).
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
 from scipy.stats import rankdata
+
+from .image import resize, to_unit
 
 BITS = 256
 NEAR = 24  # bits; at most so many differ between copies of one picture
@@ -33,8 +34,7 @@ def fingerprint(pixels: np.ndarray) -> np.ndarray:
 
 
 def _reduced(pixels: np.ndarray, cols: int, rows: int) -> np.ndarray:
-    top = np.float32(np.iinfo(pixels.dtype).max)
-    return np.asarray(Image.fromarray(pixels.astype(np.float32) / top).resize((cols, rows), Image.Resampling.BOX))
+    return resize(to_unit(pixels), rows, cols, "box")
 
 
 def unpack(hashes: list[str]) -> np.ndarray:

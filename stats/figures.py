@@ -129,22 +129,28 @@ def curves(
 
 
 def reliability(lines: Mapping[int, tuple[np.ndarray, np.ndarray]], title: str) -> Html:
-    """Observed share of positives over the mean probability of each bin, in percent; on the dashed diagonal both are equal."""
+    """Observed share of positives over the mean probability of each bin, in percent; on the dashed diagonal both are equal.
+
+    Both axes end where the largest number of the plot asks for: findings are rare, and at full length their points would
+    lie on each other in a corner.
+    """
     side, left = 250, 46
     bottom = 12 + side
+    largest = max((float(part.max()) for line in lines.values() for part in line), default=1.0)
+    top = next(end for end in (0.2, 0.4, 0.6, 0.8, 1.0) if largest <= end or end == 1.0)
 
     def x(value: float) -> str:
-        return _number(left + value * side)
+        return _number(left + value / top * side)
 
     def y(value: float) -> str:
-        return _number(bottom - value * side)
+        return _number(bottom - value / top * side)
 
     marks = []
-    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        marks.append(tag("line", x1=x(0), x2=x(1), y1=y(tick), y2=y(tick), class_="grid"))
+    for tick in np.linspace(0, top, 5):
+        marks.append(tag("line", x1=x(0), x2=x(top), y1=y(tick), y2=y(tick), class_="grid"))
         marks.append(tag("text", f"{100 * tick:.0f}", x=left - 6, y=_number(float(y(tick)) + 4), text_anchor="end", class_="soft"))
         marks.append(tag("text", f"{100 * tick:.0f}", x=x(tick), y=bottom + 16, text_anchor="middle", class_="soft"))
-    marks.append(tag("line", x1=x(0), x2=x(1), y1=y(0), y2=y(1), class_="chance"))
+    marks.append(tag("line", x1=x(0), x2=x(top), y1=y(0), y2=y(top), class_="chance"))
     words = []
     for number, (probability, observed) in lines.items():
         places = [(x(a), y(b)) for a, b in zip(probability, observed, strict=True)]

@@ -6,13 +6,12 @@ A result on data that an encoder has seen, with or without labels, is marked in 
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .provenance import Sidecar, read_sidecar
+from .provenance import Sidecar, read_csv, read_sidecar
 from .scores import Encoder, Section
 from .typeset import Panel, Table
 
@@ -29,8 +28,7 @@ def read_overlap(path: str | None, sidecars: list[Sidecar]) -> tuple[list[dict[s
     sidecars.append(sidecar)
     if sidecar.state == "absent":
         return [], sidecar.facts
-    with sidecar.verified("overlap.csv").open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines)), sidecar.facts
+    return read_csv(sidecar.verified("overlap.csv")), sidecar.facts
 
 
 def with_copies(sections: Sequence[Section], rows: Sequence[Mapping[str, str]], facts: Mapping[str, Any]) -> list[Section]:

@@ -220,6 +220,12 @@ def csv_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> byte
     return text.getvalue().encode()
 
 
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV as texts by column."""
+    with path.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
 def _field(value: Any) -> str:
     if value is None:
         return ""

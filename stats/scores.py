@@ -5,7 +5,6 @@ All scores are in points (0 to 100), as the paper prints them.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import Any
 
 from .errors import ProtocolMismatch, SpecError
 from .measures import LOWER_IS_BETTER, REPORT
-from .provenance import Sidecar, read_sidecar
+from .provenance import Sidecar, read_csv, read_sidecar
 from .published import AGG6, AGG_PRINTED, Published, Score
 from .typeset import OVERLAP, REDUCED, Cell, Panel
 
@@ -157,12 +156,12 @@ def read_section(table: int, spec: Mapping[str, Any], sidecars: list[Sidecar]) -
         sidecar = read_sidecar(meta)
         sidecars.append(sidecar)
         facts = sidecar.facts
-        for row in _read_csv(sidecar.verified("estimates.csv")):
+        for row in read_csv(sidecar.verified("estimates.csv")):
             estimates[row["encoder"], row["target"], row["metric"]] = row
-        for row in _read_csv(sidecar.verified("comparisons.csv")):
+        for row in read_csv(sidecar.verified("comparisons.csv")):
             comparisons[row["encoder"], row["other"], row["target"], row["metric"]] = row
         written = sidecar.content.get("files") or {}
-        more = {name: _read_csv(sidecar.verified(f"{name}.csv")) if f"{name}.csv" in written else [] for name in MORE}
+        more = {name: read_csv(sidecar.verified(f"{name}.csv")) if f"{name}.csv" in written else [] for name in MORE}
     else:
         gap = f"no statistics at {spec['stats']}"
     sources = {spec["dataset"]}
@@ -174,11 +173,6 @@ def read_section(table: int, spec: Mapping[str, Any], sidecars: list[Sidecar]) -
     metrics = {3: spec.get("metrics") or ["auprc"], 4: spec.get("metrics") or ["dice"], 5: REPORT_METRICS}[table]
     return Section(table, spec["dataset"], spec["title"], spec.get("paper"), tuple(metrics), spec.get("columns") or {},
                    estimates, comparisons, frozenset(sources), facts, gap, label_sites, more)  # fmt: skip
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))
 
 
 def refuse_mixed_versions(sections: Sequence[Section]) -> None:

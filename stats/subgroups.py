@@ -21,6 +21,8 @@ from .predictions import GROUPS, Cohort, Predictions
 
 #: Patients that a group needs before its numbers are shown.
 SMALLEST = 10
+#: Positive and negative images that a label needs in a group: resampling two positives would show next to no uncertainty.
+SMALLEST_CLASS = 5
 #: Resamples are used up to this many: groups are shown, not tested.
 SUBGROUP_RESAMPLES = 1000
 #: Metrics by task that are compared between groups.
@@ -58,6 +60,11 @@ def _of_grouping(cohort: Cohort, predictions: Predictions, grouping: str, draws:
             yield base | {"kind": GROUP, "group": group, "state": "not_computed", "reason": f"fewer than {SMALLEST} patients"}
             continue
         for m in _measure(cohort.task, predictions, rows.reset_index(drop=True), draws):
+            if cohort.task == "linear_probe" and min(m.n_positive, m.n_images - m.n_positive) < SMALLEST_CLASS:
+                yield base | {"target": m.target, "metric": m.metric, "kind": GROUP, "group": group, "n_images": m.n_images,
+                              "n_patients": m.n_patients, "n_positive": m.n_positive, "state": "not_computed",
+                              "reason": f"fewer than {SMALLEST_CLASS} positive or negative images"}  # fmt: skip
+                continue
             found.setdefault((m.target, m.metric), {})[group] = m
     for (target, metric), by_group in found.items():
         for group, m in by_group.items():

@@ -146,6 +146,7 @@ class Archive:
                     return stream.read(size + 1)[:size]
             with self._lock:
                 return self._read_tar(*handle)
+        # zipfile raises NotImplementedError for a compression it does not know and RuntimeError for an encrypted member
         except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, RuntimeError, NotImplementedError) as error:
             raise DataError(self.path, f"damaged archive ({error})", fix="download it again") from None
 

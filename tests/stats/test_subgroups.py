@@ -73,3 +73,16 @@ def test_a_stratified_draw_keeps_the_positives(results):
         width[stratified] = row.high - row.low
         assert row.resamples_valid == 400
     assert width[True] < width[False]
+
+
+def test_few_positives_in_a_group_have_no_numbers(results):
+    """A group with four positive images is named without a value and without a gap: two or three draws of them are no interval."""
+    rows = results.probe_rows(1.5, labels=("x",), replicates=1).assign(sex=lambda r: np.where(r.image_id < "image060", "F", "M"))
+    rows["target"] = rows.image_id.isin([*(f"image{k:03d}" for k in range(4)), *(f"image{k:03d}" for k in range(60, 90))]).astype(
+        np.float32
+    )
+    compare("linear_probe", "toy", "one", [results.write("linear_probe", "toy", "one", rows)], OUT, Settings(resamples=20))
+    found = pd.read_csv(f"{OUT}/subgroups.csv").set_index("group")
+    few = found.loc[["F"]]
+    assert few["value"].isna().all() and few["n_positive"].eq(4).all() and few["reason"].str.contains("fewer than 5 positive").all()
+    assert found.loc[["M"], "value"].notna().all() and GAP not in set(found.kind)
