@@ -1,10 +1,11 @@
 # make run                                                     the whole workflow on phantom data
 # make run CONFIG=config/folder.yaml ROOT=path/to/tidy/folder   the same on your own images
-# make test                                                    all tests
+# make test                                                    all tests, two files at a time (WORKERS=4: four; up to 8 GiB each)
 # make encoder NAME=my_encoder                                 a new encoders/my_encoder.py from the template
 CONFIG ?= config/config.yaml
 ROOT ?=
 CORES ?= all
+WORKERS ?= 2
 DIRECTORY ?= .
 PYTHON ?= python3
 VENV ?= .venv
@@ -27,7 +28,7 @@ run: environment
 	@echo; echo "Tables: $(abspath $(DIRECTORY))/results/tables/"; echo "Report: $(abspath $(DIRECTORY))/results/report/index.html"
 
 test: environment
-	PATH="$(BIN):$$PATH" python -m pytest $(PYTEST)
+	PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST)
 
 lint: environment
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && PATH="$(BIN):$$PATH" lint-imports && $(BIN)/snakefmt -l 140 --check Snakefile
