@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,9 @@ def snakemake(clone: Path, *words: str, environment: dict[str, str] | None = Non
 
 
 @pytest.fixture
-def slurm(tmp_path):
+def slurm():
     """Environment of a running one-node Slurm, larger than this machine; its daemons are gone afterwards, whatever happened."""
-    folder = tmp_path / "slurm"
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # a short path: those of its sockets may have 108 characters
     try:
         started = subprocess.run(["bash", str(START), "start", str(folder)], capture_output=True, text=True, timeout=120)
         if started.returncode == 77:
@@ -72,6 +73,7 @@ def slurm(tmp_path):
         held = pids(folder)
         subprocess.run(["bash", str(START), "stop", str(folder)], timeout=120, check=False)
         assert not [name for name, pid in held.items() if alive(pid)], "a daemon outlived its test"
+        shutil.rmtree(folder)
 
 
 def fields(line: str) -> dict[str, str]:
@@ -140,7 +142,7 @@ def test_the_literal_command_plans_in_a_fresh_clone(clone, tmp_path):
 @pytest.mark.slow
 def test_a_run_through_slurm_gives_the_tables_of_a_local_run(clone, slurm, tmp_path):
     """Through a real Slurm every job completes with the cores, memory, time and GPUs its rule asks, and the tables are a local run's."""
-    where = tmp_path / "slurm"
+    where = Path(slurm["SLURM_CONF"]).parent
     assert set(pids(where)) == set(DAEMONS)
     assert {address for pid in pids(where).values() for address in listening(pid)} == {"0100007F"}, "a daemon listens beyond 127.0.0.1"
 
