@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.stats import rankdata
 
-from .image import resize, to_unit
+from .image import resize
 
 BITS = 256
 NEAR = 24  # bits; at most so many differ between copies of one picture
@@ -23,18 +23,14 @@ BLOCK = 4_000_000  # candidate pairs compared at once
 
 def dhash(pixels: np.ndarray) -> bytes:
     """32 bytes of a grey picture (H, W) of any depth."""
-    values = _reduced(pixels, 17, 16)
+    values = resize(pixels, 16, 17, "box")
     return np.packbits(values[:, 1:] > values[:, :-1]).tobytes()
 
 
 def fingerprint(pixels: np.ndarray) -> np.ndarray:
     """(4096,) float32 ranks of a 64 x 64 reduction, standardised: the mean product of two of them is their rank correlation."""
-    ranks = rankdata(_reduced(pixels, 64, 64))
+    ranks = rankdata(resize(pixels, 64, 64, "box"))
     return ((ranks - ranks.mean()) / max(ranks.std(), 1e-12)).astype(np.float32)
-
-
-def _reduced(pixels: np.ndarray, cols: int, rows: int) -> np.ndarray:
-    return resize(to_unit(pixels), rows, cols, "box")
 
 
 def unpack(hashes: list[str]) -> np.ndarray:

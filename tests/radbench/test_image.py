@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from radbench.errors import DataError
-from radbench.image import center_crop, decode, normalise, resize, resize_crop, resize_pad, stretch
+from radbench.image import FILTERS, center_crop, decode, normalise, resize, resize_crop, resize_pad, stretch
 
 PICTURE = np.random.default_rng(0).random((61, 83)).astype(np.float32)
 
@@ -18,6 +18,15 @@ def test_resize_is_antialiased_as_torch(filter_name, mode, size):
     """Float resize equals torch's antialiased one to 1e-5, shrinking and growing."""
     wanted = v2.functional.resize(torch.from_numpy(PICTURE)[None], list(size), interpolation=mode, antialias=True)[0].numpy()
     np.testing.assert_allclose(resize(PICTURE, *size, filter_name), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("old,new", [((37, 61), (224, 20)), ((300, 211), (37, 299)), ((64, 64), (64, 63)), ((33, 50), (1, 1))])
+def test_resize_is_pillows_float_mode(name, old, new):
+    """Every filter equals Pillow's resize of a float picture to float32 rounding, for odd sizes, shrinking and growing."""
+    picture = np.random.default_rng(7).random(old, dtype=np.float32)
+    wanted = np.asarray(Image.fromarray(picture).resize(new[::-1], Image.Resampling[name.upper()]))
+    np.testing.assert_allclose(resize(picture, *new, name), wanted, rtol=0, atol=1e-6)
 
 
 def test_resize_is_pillows_up_to_a_grey_level():
