@@ -79,6 +79,7 @@ rule index:
         "results/index/{dataset}/meta.json",
         "results/index/{dataset}/index.parquet",
         "results/index/{dataset}/quarantine.csv",
+        "results/index/{dataset}/left_out.csv",
     log:
         "results/logs/index/{dataset}.log",
     threads: 2

@@ -48,6 +48,8 @@ class Dataset(Strict):
     max_broken: float = 0.05
     intensity: Literal["range", "window", "percentile"] = "range"  # of DICOM and 16-bit pictures (radbench/dicom.py)
     seed: int = 0
+    shares: dict[Literal["train", "val", "test"], float] = {"train": 0.7, "val": 0.1, "test": 0.2}  # where no split is given
+    split_lists: str | None = None  # folder of train.txt, val.txt, test.txt with image ids: takes the place of any split
     how_to_get: str = ""
 
 
@@ -182,10 +184,21 @@ def load(values: Mapping[str, Any], path: Path | str) -> Config:
                 raise ConfigError(_where(path, ["datasets", name, "root"]), "needs the folder of your images",
                                   fix="make run CONFIG=config/folder.yaml ROOT=path/to/tidy/folder")  # fmt: skip
             root = root.replace("{root}", config.root)
+        lists = dataset.split_lists.replace("{root}", config.root or "") if dataset.split_lists else None
+        if lists and not Path(lists).is_dir():
+            raise ConfigError(_where(path, ["datasets", name, "split_lists"]), "no such folder", got=lists,
+                              expected="a folder of train.txt, val.txt and test.txt")  # fmt: skip
+        if (
+            set(dataset.shares) != {"train", "val", "test"}
+            or min(dataset.shares.values()) <= 0
+            or abs(sum(dataset.shares.values()) - 1) > 1e-9
+        ):
+            raise ConfigError(_where(path, ["datasets", name, "shares"]), "not a division of the patients", got=dataset.shares,
+                              expected="train, val and test, each above 0, adding up to 1")  # fmt: skip
         options = dataset.options
         if options.get("labels") == "auto":
             options = options | {"labels": known_labels(dataset.reader, Path(root or ""))}  # imports pandas, which takes a second
-        roots[name] = dataset.model_copy(update={"root": root, "options": options})
+        roots[name] = dataset.model_copy(update={"root": root, "options": options, "split_lists": lists})
     return _with_labels(config.model_copy(update={"datasets": roots}), path)
 
 

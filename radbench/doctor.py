@@ -6,10 +6,14 @@ Costs are orders of magnitude from floating-point operations (docs/performance.m
 """
 
 import argparse
+import csv
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import yaml
 
 from . import artifact
@@ -17,7 +21,11 @@ from .config import load
 from .datasets import known_releases
 from .errors import run_entry_point
 from .plan import Plan
+from .store import Index
 
+PUBLISHED = artifact.ROOT / "results" / "published" / "splits.csv"
+SPLITS_OF = {"train+val": ("train", "val"), "all": ("train", "val", "test")}
+IDS = 8  # printed at most; the rest stands in the file that is named
 GPU_TFLOPS, UTILISATION = 790.0, 0.45  # bf16 matrix rate of an H200; share of it that an eager SDPA step reaches
 CPU_GFLOPS = 60.0  # one core, float32, as measured for these networks
 
@@ -31,6 +39,7 @@ def main() -> None:
     plan = Plan(load(values | ({"root": arguments.root} if arguments.root else {}), arguments.config))
     print(f"# {plan.config.title}\n")
     _data(plan)
+    _sizes(plan)
     _weights(plan)
     _pretraining(plan)
     free = shutil.disk_usage(".").free / 2**30
@@ -57,14 +66,15 @@ def _data(plan: Plan) -> None:
 
 def _release(name: str, reader: str) -> str:
     """How an index compares with the known releases of its data set; empty without an index."""
-    folder = Path("results/index") / name
-    meta = artifact.read(folder) if (folder / "meta.json").exists() else None
-    if meta is None or meta.absent:
+    folder, meta = Path("results/index") / name, _indexed(name)
+    if meta is None:
         return ""
     found, releases = meta.facts["release"], known_releases(reader)
     text = f"{found['images']} images, {found['studies']} studies, {found['patients']} patients; ids {found['ids'][:12]}"
     if meta.facts["quarantined"]:
         text += f"; {meta.facts['quarantined']} in {folder}/quarantine.csv"
+    if meta.facts["left_out"]:
+        text += f"; {meta.facts['left_out']} in {folder}/left_out.csv"
     if not releases:
         return text
     whole = [version for version, counts in releases.items() if all(found[what] == count for what, count in counts.items())]
@@ -77,6 +87,57 @@ def _release(name: str, reader: str) -> str:
     nearest = min(releases, key=apart)
     differences = [f"{found[what] - count:+d} {what}" for what, count in releases[nearest].items() if found[what] != count]
     return f"{text}; nearest release {nearest}: {', '.join(differences)} (a subset, or another version)"
+
+
+def _sizes(plan: Plan) -> None:
+    """Images of each split that a task would use, beside the paper's; where they differ, the ids that were not kept."""
+    runs = [("linear_probe", name, run.paper, {"sites": run.sites}) for name, run in plan.probes.items()]
+    runs += [("segmentation", name, run.paper, {"structures": {part for parts in run.structures.values() for part in parts}})
+             for name, run in plan.segmentations.items()]  # fmt: skip
+    runs += [("report_generation", name, entry.paper, {"report": True}) for name, (_, entry) in plan.evaluations.items()]
+    with open(PUBLISHED, encoding="utf-8", newline="") as file:
+        published = list(csv.DictReader(file))
+    lines = []
+    for task, name, paper, wanted in runs:
+        stated = [row for row in published if row["dataset"] == paper and row["task"] == task]
+        if stated and _indexed(name):
+            lines += _compared(name, stated, wanted)
+    if lines:
+        print("\n## Sizes, against the paper's\n" + "\n".join(lines))
+
+
+def _indexed(name: str) -> artifact.Meta | None:
+    folder = Path("results/index") / name
+    meta = artifact.read(folder) if (folder / "meta.json").exists() else None
+    return None if meta is None or meta.absent else meta
+
+
+def _compared(name: str, stated: list[dict[str, str]], wanted: dict) -> list[str]:
+    """One line per split that the paper states; what was quarantined, left out or not usable follows a difference."""
+    folder = Path("results/index") / name
+    index = Index(folder)
+    lines, different = [], False
+    for row in stated:
+        used = np.concatenate([index.rows(split, **wanted) for split in SPLITS_OF.get(row["split"], (row["split"],))])
+        count = len(used) if row["unit"] == "images" else len(set(index["study_id"][used]))
+        apart, note = count - int(row["count"]), f"; {row['note']}" if row["note"] else ""
+        different |= apart != 0
+        verdict = f"the paper has {row['count']} ({apart:+d}){note}" if apart else "as the paper"
+        lines.append(f"- {name}, {row['split']}: {count} {row['unit']}, {verdict}")
+    if not different:
+        return lines
+    unusable = np.setdiff1d(index.rows(), index.rows(**wanted))
+    lines += _listed("without what the task needs", index["image_id"][unusable], folder / "index.parquet")
+    for title, file, column in (("left out", "left_out.csv", "image_id"), ("in quarantine", "quarantine.csv", "file")):
+        table = pd.read_csv(folder / file, dtype=str, keep_default_na=False)
+        for reason, part in table.groupby("reason"):
+            lines += _listed(f"{title}: {reason}", list(part[column]), folder / file)
+    return lines
+
+
+def _listed(title: str, ids: Sequence[str], file: Path) -> list[str]:
+    rest = f", … all in {file}" if len(ids) > IDS else ""
+    return [f"  - {len(ids)} {title}: {', '.join(ids[:IDS])}{rest}"] if len(ids) else []
 
 
 def _weights(plan: Plan) -> None:

@@ -2,8 +2,9 @@
 
     python -m radbench.index --dataset phantom --spec '{"reader": "folder", "root": "results/data/phantom", ...}'
 
-A broken file costs one row in quarantine.csv (file, reason); too many are an error. Without given splits the patients
-are divided 70/10/20 with a seed; the id lists are published in splits/ with their hashes in the sidecar.
+A broken file costs one row in quarantine.csv (file, reason); too many are an error. An image that the configuration does not
+want (a lateral view, an id of no split list) costs one row in left_out.csv (image_id, split, reason). The id lists of the
+splits are published in splits/ with their hashes in the sidecar (radbench/splits.py).
 """
 
 import argparse
@@ -13,13 +14,14 @@ import hmac
 import itertools
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from . import artifact, phi
-from .datasets import READERS, Record, masks, module_name, reader
+from . import artifact, phi, splits
+from .datasets import FRONTAL, READERS, UNLISTED, Record, masks, module_name, reader
 from .errors import ConfigError, DataError, run_entry_point
 from .image import INTENSITY_RULE, Decoded, decode, resize
 from .parallel import in_parallel
@@ -28,10 +30,8 @@ from .protocol import from_overrides
 from .similarity import dhash
 from .store import shard_name
 
-FOLDS = 5
-SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
-VAL_SHARE_OF_TRAIN = 0.1  # carved out when the owner gives train and test only
 MAX_BROKEN = 0.05  # share of files; above it something is wrong with the folder, not with the files
+LEFT_OUT = ["image_id", "split", "reason"]
 MAX_STRUCTURES = 32
 SHARD = 4096  # images: what a killed run has to do again at most
 
@@ -46,6 +46,8 @@ class Spec:
     sources: tuple[str, ...] = ()  # published data sets these images come from, for overlap marks
     max_side: int | None = None  # longer images are reduced to this; None keeps every pixel
     seed: int = 0
+    shares: dict[str, float] = dataclasses.field(default_factory=lambda: dict(splits.SHARES))  # of the patients, where no split is given
+    split_lists: str | None = None  # folder of train.txt, val.txt, test.txt, instead of any other split
     max_broken: float = MAX_BROKEN
     intensity: str = "range"  # of DICOM and 16-bit pictures: "range", "window" or "percentile" (radbench/dicom.py)
     how_to_get: str = ""
@@ -111,15 +113,20 @@ def build_index(dataset: str, spec: Spec, results: Path, workers: int = 1) -> ar
             where = f"{root} is not a folder" if root else "no root is configured"
             raise artifact.Absent(f"data not present: {where}. {spec.how_to_get}".strip())
         records = salted(list_records(root, from_overrides(options_class, spec.options, f"datasets.{dataset}.options")))
-        return _write_index(work, dataset, spec, root, records, workers) | facts
+        listed = sum(record.left_out != UNLISTED for record in records)
+        records, left_out = _wanted(records, splits.read(lists) if lists else None)
+        pd.DataFrame(left_out, columns=LEFT_OUT).to_csv(work / "left_out.csv", index=False)
+        found = _write_index(work, dataset, spec, root, records, workers)
+        return found | facts | {"left_out": len(left_out), "release": found["release"] | {"images": listed}}
 
+    lists = Path(spec.split_lists) if spec.split_lists else None
     content = _table_hashes(root) if root and not parents else {}
     salt = os.environ.get("RADBENCH_SALT", "")
-    parts = {"spec": dataclasses.asdict(spec) | {"how_to_get": "", "root": None}, "tables": content,
+    parts = {"spec": dataclasses.asdict(spec) | {"how_to_get": "", "root": None, "split_lists": splits.content(lists)}, "tables": content,
              "salt": hmac.new(salt.encode(), b"key", "sha256").hexdigest()[:16] if salt else "",
              "source": artifact.source_hash("radbench.index", module_name(spec.reader))}  # fmt: skip
     return artifact.build(results / "index" / dataset, kind="index", key_parts=parts, make=make, parents=parents,
-                          publish=("index.parquet", "quarantine.csv"), absent_facts=facts,
+                          publish=("index.parquet", "quarantine.csv", "left_out.csv"), absent_facts=facts,
                           make_absent=_write_empty, resumable=True)  # fmt: skip
 
 
@@ -143,6 +150,20 @@ def _table_hashes(root: Path) -> dict[str, str]:
 def _write_empty(work: Path) -> None:
     pd.DataFrame({"image_id": []}).to_parquet(work / "index.parquet")
     pd.DataFrame({"file": [], "reason": []}).to_csv(work / "quarantine.csv", index=False)
+    pd.DataFrame(columns=LEFT_OUT).to_csv(work / "left_out.csv", index=False)
+
+
+def _wanted(records: list[Record], split_of: Mapping[str, str] | None) -> tuple[list[Record], list[tuple[str, str, str]]]:
+    """The records to index, with the splits of published lists where there are any; and (image_id, split, reason) of the others."""
+    wanted, left_out, missing = [], [], dict(split_of or {})
+    for record in records:
+        split = missing.pop(record.image_id, "") if split_of is not None else record.split
+        reason = record.left_out or ("in none of the split lists" if split_of is not None and not split else "")
+        if reason:
+            left_out.append((record.image_id, split, reason))
+        else:
+            wanted.append(dataclasses.replace(record, split=split))
+    return wanted, left_out + [(name, split, "in a split list, not in this copy") for name, split in missing.items()]
 
 
 def _write_index(work: Path, dataset: str, spec: Spec, root: Path, records: list[Record], workers: int) -> dict:
@@ -169,11 +190,11 @@ def _write_index(work: Path, dataset: str, spec: Spec, root: Path, records: list
         raise DataError(root, f"{lost} of {len(records)} images cannot be used", got=[entry["reason"] for entry in broken[:3]],
                         expected=f"at most {spec.max_broken:.0%}", fix="mend the folder, or raise max_broken")  # fmt: skip
     table = pd.DataFrame(rows).astype({column: np.float32 for column in rows[0] if column.startswith("labels.")})
-    table["split"], table["fold"] = _splits(table, spec.seed)
-    _write_split_lists(work, table)
+    table["split"], table["fold"] = splits.assign(table, spec.seed, spec.shares, spec.split_lists or root)
+    splits.write(work, table)
     table.to_parquet(work / "index.parquet", index=False)
     patient_ids = spec.options.get("subject_ids", True) and all(record.patient_id for record in records)
-    return _facts(work, table, structures, len(broken), lost, patient_ids) | {
+    return _facts(work, table, structures, len(broken), patient_ids) | {
         "mask_dtype": mask_dtype.name, "intensity": spec.intensity, "intensity_rule": INTENSITY_RULE}  # fmt: skip
 
 
@@ -188,7 +209,7 @@ def _write_shard(work: Path, number: int, dataset: str, spec: Spec, root: Path, 
     rows, broken = [], []
     with open(work / shard_name("pixels", number), "wb") as pixels_file, open(work / shard_name("masks", number), "wb") as masks_file:
         opened = in_parallel(functools.partial(_open, max_side=spec.max_side, intensity=spec.intensity), records, workers)
-        for record, image, problem in opened:
+        for record, image, picture_hash, problem in opened:
             report.add()
             if image is not None and image.sha256 in seen:
                 image, problem = None, f"duplicate: the same pixels as {seen[image.sha256]}"
@@ -199,9 +220,9 @@ def _write_shard(work: Path, number: int, dataset: str, spec: Spec, root: Path, 
             mask, annotated, mask_problems = _read_masks(record, structures, root, image.pixels.shape)
             broken += mask_problems
             rows.append(_row(dataset, record, image, root) | {
-                "shard": number, "offset": pixels_file.tell(), "mask_offset": masks_file.tell() if mask is not None else -1,
+                "dhash": picture_hash, "shard": number, "offset": pixels_file.tell(),
+                "mask_offset": masks_file.tell() if mask is not None else -1, "mask_annotated": annotated,
                 "mask_rows": 0 if mask is None else mask.shape[0], "mask_cols": 0 if mask is None else mask.shape[1],
-                "mask_annotated": annotated,
             })  # fmt: skip
             pixels_file.write(np.ascontiguousarray(image.pixels).tobytes())
             if mask is not None:
@@ -209,19 +230,21 @@ def _write_shard(work: Path, number: int, dataset: str, spec: Spec, root: Path, 
     artifact.write_bytes(_part(work, number), json.dumps({"rows": rows, "broken": broken}, default=float).encode())
 
 
-def _open(record: Record, max_side: int | None, intensity: str) -> tuple[Record, Decoded | None, str]:
+def _open(record: Record, max_side: int | None, intensity: str) -> tuple[Record, Decoded | None, str, str]:
+    """All that costs time per image, for the threads: stored pixels, the hash of the picture, or why it is quarantined."""
     try:
         image = decode(record.path, intensity)
     except DataError as error:
-        return record, None, error.what
+        return record, None, "", error.what
     if record.inverted:
         image = dataclasses.replace(image, pixels=np.iinfo(image.pixels.dtype).max - image.pixels, photometric="MONOCHROME1")
     rows, cols = image.pixels.shape
     if max_side and max(rows, cols) > max_side:
         scale, top = max_side / max(rows, cols), np.iinfo(image.pixels.dtype).max
-        small = resize(image.pixels.astype(np.float32), round(rows * scale), round(cols * scale), "bicubic")
+        small = resize(image.pixels, round(rows * scale), round(cols * scale), "bicubic")
         image = dataclasses.replace(image, pixels=np.clip(np.round(small), 0, top).astype(image.pixels.dtype))
-    return record, image, ""
+    image.sha256  # noqa: B018  hashed here, so that the thread which writes need not
+    return record, image, dhash(image.pixels).hex(), ""
 
 
 def _read_masks(record: Record, structures: list[str], root: Path, shape: tuple[int, ...]) -> tuple[np.ndarray | None, int, list[dict]]:
@@ -261,67 +284,27 @@ def _row(dataset: str, record: Record, image: Decoded, root: Path) -> dict:
         "path": "" if os.environ.get("RADBENCH_SALT") else str(record.path.relative_to(root)),
         "sha256": image.sha256, "rows": image.pixels.shape[0], "cols": image.pixels.shape[1], "bits": image.bits,
         "dtype": image.pixels.dtype.name, "photometric": image.photometric, "source_format": image.source_format,
-        "dhash": dhash(image.pixels).hex(),
         "report": record.report, **{f"labels.{name}": np.float32(value) for name, value in record.labels.items()},
     }  # fmt: skip
 
 
-def _splits(table: pd.DataFrame, seed: int) -> tuple[list[str], list[int]]:
-    """Split and fold of each row, by patient. Given splits are kept; a missing val is carved out of train."""
-    random = np.random.default_rng([seed, 1])
-    given = table["split"].ne("").all()
-    patients = np.array(sorted(table["patient_id"].unique()))
-    if given:
-        of_patient = table.groupby("patient_id")["split"].first()
-        if "val" not in set(of_patient):
-            train = np.array(sorted(of_patient.index[of_patient == "train"]))
-            of_patient[random.permutation(train)[: round(VAL_SHARE_OF_TRAIN * len(train))]] = "val"
-    else:
-        order = random.permutation(patients)
-        edges = np.round(np.cumsum(list(SHARES.values())) * len(order)).astype(int)
-        names = np.repeat(list(SHARES), np.diff([0, *edges]))
-        of_patient = pd.Series(names, index=order)
-    learned = random.permutation(np.array(sorted(of_patient.index[of_patient != "test"])))
-    # patients are dealt out by their rarest finding, so that each fold gets its share of every label
-    rarest = _rarest_label(table[table["patient_id"].isin(learned)]).reindex(learned)
-    order = learned[np.argsort(rarest.to_numpy(), kind="stable")]
-    fold_of = dict(zip(order, np.arange(len(order)) % FOLDS, strict=True))
-    return table["patient_id"].map(of_patient).tolist(), [fold_of.get(patient, -1) for patient in table["patient_id"]]
-
-
-def _rarest_label(table: pd.DataFrame) -> pd.Series:
-    """Per patient the rank of the rarest label that any of its images is positive for; the number of labels without one."""
-    columns = [name for name in table.columns if name.startswith("labels.")]
-    positive = (table[columns] == 1).groupby(table["patient_id"]).any()
-    order = positive.sum().sort_values(kind="stable").index
-    ranks = positive[order].to_numpy(dtype=bool)
-    return pd.Series(np.where(ranks.any(axis=1), ranks.argmax(axis=1) if len(order) else 0, len(order)), index=positive.index)
-
-
-def _write_split_lists(work: Path, table: pd.DataFrame) -> None:
-    (work / "splits").mkdir(exist_ok=True)
-    for split in SHARES:
-        ids = sorted(table["image_id"][table["split"] == split])
-        (work / "splits" / f"{split}.txt").write_text("".join(f"{name}\n" for name in ids))
-
-
-def _facts(work: Path, table: pd.DataFrame, structures: list[str], quarantined: int, quarantined_images: int, patient_ids: bool) -> dict:
-    frontal = table["view"].isin(["PA", "AP", "AP_SUPINE", "FRONTAL"])
+def _facts(work: Path, table: pd.DataFrame, structures: list[str], quarantined: int, patient_ids: bool) -> dict:
+    frontal = table["view"].isin(FRONTAL)
     labels = {}
     for column in (name for name in table.columns if name.startswith("labels.")):
         labels[column.removeprefix("labels.")] = {
             split: {"positive": int((part == 1).sum()), "negative": int((part == 0).sum()),
                     "uncertain": int((part == -1).sum()), "blank": int(part.isna().sum())}
-            for split in SHARES for part in [table[column][table["split"] == split]]
+            for split in splits.SHARES for part in [table[column][table["split"] == split]]
         }  # fmt: skip
     return {
-        "release": {"ids": artifact.hash_json(sorted(table["image_id"])), "images": len(table) + quarantined_images,
-                    "studies": int(table["study_id"].nunique()), "patients": int(table["patient_id"].nunique())},
+        "release": {"ids": artifact.hash_json(sorted(table["image_id"])), "studies": int(table["study_id"].nunique()),
+                    "patients": int(table["patient_id"].nunique())},
         "images": len(table), "patients": int(table["patient_id"].nunique()), "patient_ids": patient_ids,
         "frontal": int(frontal.sum()), "lateral": int((table["view"] == "LATERAL").sum()), "quarantined": quarantined,
         "splits": {split: {"images": int((table["split"] == split).sum()),
                            "patients": int(table["patient_id"][table["split"] == split].nunique()),
-                           "sha256": artifact.file_hash(work / "splits" / f"{split}.txt")} for split in SHARES},
+                           "sha256": artifact.file_hash(work / "splits" / f"{split}.txt")} for split in splits.SHARES},
         "labels": labels,
         "label_sites": _label_sites(table[table["split"] == "test"]), "structures": structures,
         "reports": int((table["report"] != "").sum()),

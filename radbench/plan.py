@@ -99,12 +99,13 @@ class Plan:
         return weights.state(name, self.card(name), self.config.encoders[name].weights)
 
     def data_state(self, dataset: str) -> list[str]:
-        """Changes when files or folders directly below a data set's root change: a rerun trigger, no full listing.
+        """Changes when split lists, or files or folders directly below a data set's root change: a rerun trigger, no full listing.
 
         What lies deeper is in the content key of the index, which is looked at when something else makes the rule run.
         """
-        root = self.config.datasets[dataset].root
-        entries = sorted(Path(root).iterdir()) if root and Path(root).is_dir() else []
+        entry = self.config.datasets[dataset]
+        folders = [Path(folder) for folder in (entry.root, entry.split_lists) if folder and Path(folder).is_dir()]
+        entries = [path for folder in folders for path in sorted(folder.iterdir())]
         return [f"{path.name}:{path.lstat().st_mtime_ns}" for path in entries]
 
     def report_state(self) -> list[str]:
@@ -123,8 +124,7 @@ class Plan:
 
     def index(self, dataset: str) -> str:
         entry = self.config.datasets[dataset]
-        fields = {"reader", "root", "options", "sources", "max_side", "seed", "max_broken", "intensity", "how_to_get"}
-        spec = entry.model_dump(include=fields)
+        spec = entry.model_dump(exclude={"title", "generate", "paper"})  # what is left is radbench.index.Spec
         return _python("radbench.index", dataset=dataset, spec=spec)
 
     def overlap(self) -> str:

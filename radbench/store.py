@@ -5,12 +5,14 @@ A shard `pixels-{number}.bin` holds some thousand images one after the other, ea
 Shards and offsets (in bytes) lie in `index.parquet`.
 """
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from . import artifact
+from .datasets import FRONTAL
 from .errors import ArtifactError
 from .image import to_unit
 
@@ -49,11 +51,22 @@ class Index:
     def label_names(self) -> list[str]:
         return [name.removeprefix("labels.") for name in self._names if name.startswith("labels.")]
 
-    def rows(self, split: str | None = None, sites: tuple[str, ...] = ()) -> np.ndarray:
-        """Row numbers of a split (all when None), in index order, optionally of some sites only."""
+    def rows(self, split: str | None = None, sites: Sequence[str] = (), structures: Iterable[str] = (), report: bool = False) -> np.ndarray:
+        """Row numbers of a split (all when None), in index order, of those that a task can use.
+
+        Args:
+            sites: of these sites only, where some are named.
+            structures: where each of these was annotated.
+            report: with a text, and not known to be other than frontal.
+        """
         keep = np.ones(len(self), dtype=bool) if split is None else self["split"] == split
         if sites:
-            keep &= np.isin(self["site"].astype(str), sites)
+            keep &= np.isin(self["site"].astype(str), list(sites))
+        for name in structures:
+            keep &= (self["mask_annotated"] >> self.structures.index(name) & 1).astype(bool)
+        if report:
+            keep &= np.isin(self["view"].astype(str), [*FRONTAL, "UNKNOWN"])
+            keep &= np.array([bool(text.strip()) for text in self["report"]], dtype=bool)
         return np.flatnonzero(keep)
 
     def _bytes(self, kind: str, row: int) -> np.ndarray:

@@ -67,6 +67,7 @@ class Published:
         self.tokens = self._read("table5_report_generation.csv")
         self.significance = self._read("table6_significance.csv")
         self.inconsistencies = self._read("inconsistencies.csv")
+        self.splits = self._read("splits.csv")
         self.scores = self._classification() + self._segmentation() + self._reports()
 
     def _read(self, name: str) -> list[dict[str, str]]:
@@ -118,6 +119,11 @@ class Published:
         ]  # fmt: skip
         found.sort(key=lambda s: (s.decoder.lower() != decoder.lower(), s.model.lower() != paper_name.lower()))
         return found[0] if found else None
+
+    def test_size(self, dataset: str) -> tuple[int, str] | None:
+        """How many "images" or "studies" the paper tests on."""
+        stated = {row["split"]: (int(row["count"]), row["unit"]) for row in self.splits if row["dataset"] == dataset}
+        return stated.get("test", stated.get("all"))
 
     def inconsistency(self, paper_name: str, attribute: str) -> str:
         """What is known to be wrong with a printed fact of an encoder (results/published/inconsistencies.csv), or nothing."""

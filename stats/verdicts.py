@@ -53,7 +53,7 @@ def _score_verdict(section: Section, encoder: Encoder, score: Any, published: Pu
     if not targets:
         return base | {"verdict": "not run", "reason": f"no column {score.column} in this run"}
     estimate = find_estimate(section, encoder, targets[0], score.metric)
-    verdict, reason = judge(section, estimate, score)
+    verdict, reason = judge(section, estimate, score, published.test_size(section.paper) if section.paper else None)
     measured, low, high = (points(estimate.get(name)) for name in ("value", "low", "high"))
     return base | {"measured": measured, "low": low, "high": high, "verdict": verdict, "reason": reason,
                    "difference": None if measured is None else measured - score.value}  # fmt: skip

@@ -104,7 +104,8 @@ def segment(dataset: str, encoder_name: str, spec: Mapping, results: Path = Path
     def make(work: Path) -> dict:
         index = Index(results / "index" / dataset)
         sets = _known_structures(index, spec["structures"])
-        rows = {split: _annotated(index, split, sets) for split in ("train", "val", "test")}
+        wanted = {name for names in sets.values() for name in names}
+        rows = {split: index.rows(split, structures=wanted) for split in ("train", "val", "test")}
         for split, found in rows.items():
             if len(found) < 2:
                 raise artifact.Absent(f"{len(found)} {split} images with masks of {sorted(sets)}; at least 2 are needed")
@@ -142,12 +143,6 @@ def _known_structures(index: Index, sets: Mapping[str, Sequence[str]]) -> dict[s
             raise artifact.Absent(f"the data set has no structure {name!r}, only {index.structures}; "
                                   f"{did_you_mean(name, index.structures) or 'name its own under tasks.segmentation'}")  # fmt: skip
     return {name: list(structures) for name, structures in sets.items()}
-
-
-def _annotated(index: Index, split: str, sets: Mapping[str, Sequence[str]]) -> np.ndarray:
-    """Rows of a split in which every structure of every set was annotated."""
-    wanted = sum(1 << index.structures.index(name) for name in {name for names in sets.values() for name in names})
-    return np.array([row for row in index.rows(split) if index.annotated(row) & wanted == wanted], dtype=np.int64)
 
 
 # ---------------------------------------------------------------- geometry

@@ -7,6 +7,7 @@ One that reads an owner's release also has `LABELS` (the owner's findings, in th
 
 import dataclasses
 import importlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 READERS = ("folder", "phantom", "mimic_cxr", "chexpert", "nih_cxr14", "padchest", "brax", "vindr_cxr", "rsna", "iu_xray",
            "mimic_segmentation", "vindr_ribcxr", "candid_ptx", "chestmnist", "chestx_det", "chexlocalize", "jsrt", "montgomery",
            "padchest_gr", "rexgradient", "shenzhen", "siim_acr")  # fmt: skip
+
+UNLISTED = "in no table of the owner"  # a reason to be left out
+FRONTAL = ("PA", "AP", "AP_SUPINE", "FRONTAL")
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels from the left and the top, in the frame of `Mask.size`
 
@@ -61,6 +65,18 @@ class Record:
     masks: tuple[Mask, ...]
     report: str
     inverted: bool = False  # stored with 0 = white by a file that does not say so
+    left_out: str = ""  # why the configuration does not want it; listed in left_out.csv, never opened
+
+
+def unlisted(name: str, path: "File") -> Record:
+    """The record of an image that lies among the others and that no table names: left out, and listed as such."""
+    return Record(image_id=name, patient_id="", study_id="", view="UNKNOWN", split="", site="", sex="", age=math.nan, path=path,
+                  labels={}, masks=(), report="", left_out=UNLISTED)  # fmt: skip
+
+
+def frontal_only(asked: bool, view: str) -> str:
+    """The reason to leave out an image that is not known to be frontal, where only frontal ones are asked for; else empty."""
+    return f"view {view}, and frontal_only" if asked and view not in FRONTAL else ""
 
 
 def module_name(name: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import DataError
-from . import Record, columns
+from . import Record, columns, frontal_only
 from .files import Tree
 
 LABELS = ("No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Lesion", "Lung Opacity", "Edema", "Consolidation",
@@ -61,13 +61,11 @@ def records(root: Path, options: Options) -> list[Record]:
     found = []
     for row, entry in enumerate(table.to_dict("records")):
         view = VIEWS.get(entry["ViewPosition"].upper(), "OTHER")
-        if options.frontal_only and view not in ("PA", "AP"):
-            continue
         identifier = entry["PngPath"].removesuffix(".png")
         found.append(Record(
             image_id=identifier if repeated else identifier.rsplit("/", 1)[-1], patient_id=entry["PatientID"].removeprefix("id_"),
             study_id=entry["AccessionNumber"], view=view, split="", site="", sex=columns.sex(entry.get("PatientSex", "")),
             age=columns.age(entry.get("PatientAge", "")), path=located[row] or root / listed.iat[row], labels=labels[row], masks=(),
-            report="",
+            report="", left_out=frontal_only(options.frontal_only, view),
         ))  # fmt: skip
-    return found
+    return found + (files.unlisted() if source == "png" else [])  # DICOM files may have any name

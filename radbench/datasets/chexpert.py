@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import DataError
-from . import Record, columns
+from . import Record, columns, frontal_only
 from .files import Tree
 
 LABELS = ("No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",
@@ -60,15 +60,15 @@ def records(root: Path, options: Options) -> list[Record]:
             patient, study, image, kind = match.groups()
             identifier = f"{patient}/{study}/{image.rsplit('.', 1)[0]}"
             view = VIEWS.get(row.get("AP/PA", ""), "LATERAL" if kind == "lateral" else "FRONTAL")
-            if (options.frontal_only and kind == "lateral") or identifier in found:
+            if identifier in found:  # CheXlocalize repeats valid
                 continue
             listed = row["Path"].split("/", 1)[1] if row["Path"].startswith("CheXpert") else row["Path"]
             found[identifier] = Record(
                 image_id=identifier, patient_id=patient, study_id=f"{patient}/{study}", view=view, split=split, site="",
                 sex=columns.sex(row.get("Sex", "")), age=_age(row.get("Age", "")), path=files.found_or_listed(listed), labels=labels,
-                masks=(), report="",
+                masks=(), report="", left_out=frontal_only(options.frontal_only, "LATERAL" if kind == "lateral" else "FRONTAL"),
             )  # fmt: skip
-    return list(found.values())
+    return [*found.values(), *files.unlisted()]
 
 
 def _known(table: pd.DataFrame, split: str) -> pd.DataFrame:

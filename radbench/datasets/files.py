@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
+from . import Record, unlisted
 
 ARCHIVES = (".zip", ".tar")  # their members are listed at once
 COMPRESSED = (".tgz", ".tar.gz")  # these must be unpacked to their end to be listed
@@ -242,6 +243,7 @@ class Lookup:
         self.tree, self.depth = tree, depth
         self.suffixes = tuple(suffix.lower() for suffix in suffixes) if suffixes is not None else None
         self.extracted = self._keys(tree.extracted)
+        self._asked: set[str] = set()
 
     @functools.cached_property
     def archived(self) -> dict[str, str]:
@@ -269,6 +271,7 @@ class Lookup:
         """The file that a table calls `listed`, or None. Raises DataError when the name leaves the root."""
         guard(self.tree.root, listed)
         key = self._key(listed.replace("\\", "/"))
+        self._asked.add(key)
         if key in self.extracted:
             return self.tree.root / self.extracted[key]
         if key in self.archived:
@@ -278,6 +281,13 @@ class Lookup:
     def found_or_listed(self, listed: str) -> File:
         """The file, or the path at which it would be: radbench.index then reports it as missing."""
         return self.find(listed) or self.tree.root / listed
+
+    def unlisted(self) -> list[Record]:
+        """Records of the extracted images, and of those in archives that had to be opened, that nobody asked for."""
+        left = {key: self.tree.root / relative for key, relative in self.extracted.items() if key not in self._asked}
+        if "archived" in self.__dict__:
+            left = {key: self.tree.archived[relative] for key, relative in self.archived.items() if key not in self._asked} | left
+        return [unlisted(key, left[key]) for key in sorted(left)]
 
     def __len__(self) -> int:
         return len(self.extracted) or len(self.archived) or len(self.compressed)

@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from ..errors import DataError, did_you_mean
-from . import Mask, Record
+from ..image import SUFFIXES
+from . import Mask, Record, unlisted
 
 VIEWS = {"PA": "PA", "AP": "AP", "AP_SUPINE": "AP_SUPINE", "AP SUPINE": "AP_SUPINE", "FRONTAL": "FRONTAL", "LATERAL": "LATERAL",
          "LL": "LATERAL", "L": "LATERAL", "OTHER": "OTHER", "UNKNOWN": "UNKNOWN", "": "UNKNOWN"}  # fmt: skip
@@ -76,7 +77,9 @@ def records(root: Path, options: Options) -> list[Record]:
             path=_inside(root / "images", image, path), labels={name: values[row] for name, values in labels.items()},
             masks=tuple(masks), report=texts[row],
         ))  # fmt: skip
-    return found
+    named = {record.path for record in found}
+    others = (path for path in sorted((root / "images").rglob("*")) if path.suffix.lower() in SUFFIXES and path not in named)
+    return found + [unlisted(path.relative_to(root / "images").as_posix(), path) for path in others]
 
 
 def known_labels(root: Path) -> list[str]:

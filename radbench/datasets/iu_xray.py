@@ -13,7 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ..errors import DataError
-from . import Record, columns
+from . import Record, columns, frontal_only
 from .files import File, Tree
 
 LABELS = ()
@@ -56,11 +56,10 @@ def records(root: Path, options: Options) -> list[Record]:
     found = []
     for study, image, report in listed:
         view = views.get(image, "UNKNOWN")
-        if options.frontal_only and view != "FRONTAL":
-            continue
         found.append(Record(
             image_id=image, patient_id=study, study_id=study, view=view, split="", site="", sex="", age=math.nan,
             path=files.get(image) or root / f"{image}.png", labels={}, masks=(), report=report,
+            left_out=frontal_only(options.frontal_only, view),
         ))  # fmt: skip
     return found
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import DataError
-from . import Record, columns, headers, mimic_sections
+from . import Record, columns, frontal_only, headers, mimic_sections
 from .files import Tree
 
 LABELS = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged Cardiomediastinum", "Fracture", "Lung Lesion",
@@ -56,8 +56,6 @@ def records(root: Path, options: Options) -> list[Record]:
     files = tree.lookup(1, SUFFIXES[source])
     labels = _labels(tree, options)
     has_views = "ViewPosition" in table.columns
-    if options.frontal_only and has_views:
-        table = table[table["ViewPosition"].isin(["AP", "PA"])]
     studies = list(dict.fromkeys(table["study_id"]))
     reports = _reports(tree, studies, options.section)
     blank = dict.fromkeys(columns.chosen(options.labels, LABELS, "mimic_cxr"), math.nan) if labels is not None else {}
@@ -66,14 +64,13 @@ def records(root: Path, options: Options) -> list[Record]:
         image, subject, study = row["dicom_id"], row["subject_id"], row["study_id"]
         path = files.found_or_listed(f"files/p{subject[:2]}/p{subject}/s{study}/{image}{SUFFIXES[source][0]}")
         view = VIEWS.get(row["ViewPosition"].upper(), "OTHER") if has_views else headers.read(path)[0]
-        if options.frontal_only and view not in ("AP", "PA"):
-            continue
         found.append(Record(
             image_id=image, patient_id=subject, study_id=study, view=view, split=row["split"], site="", sex="",
             age=math.nan, path=path,
             labels=(labels or {}).get(study, blank), masks=(), report=reports.get(study, ""),
+            left_out=frontal_only(options.frontal_only, view),
         ))  # fmt: skip
-    return found
+    return found + files.unlisted()
 
 
 def _images(tree: Tree) -> pd.DataFrame:

@@ -59,7 +59,7 @@ def records(root: Path, options: Options) -> list[Record]:
             age=columns.age(ages.iat[row]), path=files.found_or_listed(f"images/{image}"),
             labels={name: float(name in present) for name in names}, masks=(), report="",
         ))  # fmt: skip
-    return found
+    return found + files.unlisted()
 
 
 def _check(file: File, table: pd.DataFrame) -> None:

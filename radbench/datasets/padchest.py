@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import DataError, did_you_mean
-from . import Record, columns
+from . import Record, columns, frontal_only
 from .files import Broken, File, Tree
 
 RELEASES = {"2019-02-01": {"images": 160_861}}  # of about 67,000 patients
@@ -66,11 +66,12 @@ def records(root: Path, options: Options) -> list[Record]:
     blank = dict.fromkeys(options.labels, math.nan)
     found = []
     for row, entry in enumerate(table.to_dict("records")):
-        if views.iat[row] in PASSED_OVER or (not options.pediatric and entry.get("Pediatric", "").upper() == "PED"):
-            continue
         view = VIEWS.get(views.iat[row], "UNKNOWN")
-        if options.frontal_only and view in ("LATERAL", "UNKNOWN"):
-            continue
+        left_out = frontal_only(options.frontal_only, view)
+        if views.iat[row] in PASSED_OVER:
+            left_out = f"Projection {views.iat[row]}"
+        elif not options.pediatric and entry.get("Pediatric", "").upper() == "PED":
+            left_out = "a child, and pediatric is false"
         path = files.found_or_listed(f"{entry['ImageDir']}/{entry['ImageID']}")
         if entry["ImageID"] in BROKEN:
             path = Broken(root / entry["ImageDir"] / entry["ImageID"], "on the list of files known to be missing or damaged")
@@ -80,8 +81,9 @@ def records(root: Path, options: Options) -> list[Record]:
             site="", sex=columns.sex(entry.get("PatientSex_DICOM", "")), age=ages[row], path=path,
             labels=blank if words is None else {name: float(name in words) for name in options.labels}, masks=(),
             report=entry.get("Report", ""), inverted=entry["PhotometricInterpretation_DICOM"].upper() == "MONOCHROME1",
+            left_out=left_out,
         ))  # fmt: skip
-    return found
+    return found + files.unlisted()
 
 
 def known_labels(root: Path) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
-from . import Record, columns
+from . import Record, columns, frontal_only
 from .files import Tree
 
 LABELS = ()
@@ -57,13 +57,12 @@ def records(root: Path, options: Options) -> list[Record]:
                 if len(parts) < 4 or parts[0] != "deid_png":
                     raise DataError(file, f"the path {listed!r}", expected="../deid_png/<Patient>/<Accession>/…")
                 meant = VIEWS.get(str(view).upper(), "UNKNOWN")
-                if options.frontal_only and meant not in ("PA", "AP", "FRONTAL"):
-                    continue
                 text = study.get(options.section.capitalize())
                 found.append(Record(
                     image_id=parts[-1].rsplit(".", 1)[0], patient_id=parts[1], study_id=f"{parts[1]}/{parts[2]}", view=meant,
                     split=SPLITS[name], site="", sex="", age=math.nan, path=files.found_or_listed("/".join(parts)), labels={}, masks=(),
                     report=" ".join(text.split()) if isinstance(text, str) else "",
+                    left_out=frontal_only(options.frontal_only, meant),
                 ))  # fmt: skip
     if not len(files):
         raise tree.missing("PNG below deid_png/", "unpack the image archives below `root`")

@@ -57,7 +57,7 @@ def records(root: Path, options: Options) -> list[Record]:
             image_id=image, patient_id=patients.get(image, ""), study_id=image, view=view, split="", site="", sex=sex, age=age, path=path,
             labels={name: values[name] for name in names}, masks=(), report="",
         ))  # fmt: skip
-    return found
+    return found + files.unlisted()
 
 
 def _normal(tree: Tree) -> dict[str, float]:

@@ -55,7 +55,7 @@ def records(root: Path, options: Options) -> list[Record]:
                 path=files.found_or_listed(f"{split}/{image}.dicom"), labels=dict(zip(names, row.tolist(), strict=True)), masks=(),
                 report="",
             ))  # fmt: skip
-    return found
+    return found + files.unlisted()
 
 
 def _table(file: File) -> pd.DataFrame:

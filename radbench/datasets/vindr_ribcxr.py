@@ -51,7 +51,7 @@ def records(root: Path, options: Options) -> list[Record]:
                 sex="", age=math.nan, path=path, labels={}, report="",
                 masks=tuple(Mask(structure, polygons=(outline,), size=size) for structure, outline in outlines.items() if outline and size),
             ))  # fmt: skip
-    return found
+    return found + files.unlisted()
 
 
 def _outline(file: File, where: str, points: object) -> tuple[tuple[float, float], ...]:

@@ -22,7 +22,6 @@ from radbench.store import Index
 from . import clinical
 from .model import Protocol, load
 from .text import normalise, statistics, tokenizer_name
-from .train import rows_with_reports
 
 VERSION = 1
 TASK = "report_generation"
@@ -50,8 +49,7 @@ def generate(dataset: str, encoder_name: str, spec: Mapping, results: Path = Pat
     def make(work: Path) -> dict:
         index = Index(results / "index" / dataset)
         # zero-shot: a set that nothing was trained on is evaluated whole, as the paper does with IU X-ray
-        rows = rows_with_reports(index, "test") if spec["train"] == dataset or not spec.get("whole") else np.sort(
-            np.concatenate([rows_with_reports(index, split) for split in ("train", "val", "test")]))  # fmt: skip
+        rows = index.rows("test" if spec["train"] == dataset or not spec.get("whole") else None, report=True)
         if len(rows) == 0:
             raise artifact.Absent("no test image has a report")
         references = [normalise(text) for text in index["report"][rows]]

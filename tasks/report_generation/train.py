@@ -39,13 +39,6 @@ def main() -> None:
     train_reporter(arguments.dataset, arguments.encoder, arguments.spec, arguments.results)
 
 
-def rows_with_reports(index: Index, split: str) -> np.ndarray:
-    """Images of a split, lateral ones apart, whose study has a findings text."""
-    rows = index.rows(split)
-    frontal = np.isin(index["view"][rows].astype(str), ["PA", "AP", "AP_SUPINE", "FRONTAL", "UNKNOWN"])
-    return rows[frontal & np.array([bool(normalise(text)) for text in index["report"][rows]], dtype=bool)]
-
-
 def train_reporter(dataset: str, encoder_name: str, spec: Mapping, results: Path = Path("results")) -> artifact.Meta:
     """Write `results/report_model/{dataset}/{encoder}`."""
     protocol = from_overrides(Protocol, spec.get("protocol", {}), "tasks.report_generation.protocol")
@@ -55,7 +48,7 @@ def train_reporter(dataset: str, encoder_name: str, spec: Mapping, results: Path
     def make(work: Path) -> dict:
         frozen.require()
         index = Index(results / "index" / dataset)
-        rows = rows_with_reports(index, "train")
+        rows = index.rows("train", report=True)
         if len(rows) < 2:
             raise artifact.Absent(f"{len(rows)} training images with a report; at least 2 are needed")
         reports = [normalise(text) for text in index["report"][rows]]

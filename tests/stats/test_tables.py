@@ -11,10 +11,12 @@ import pytest
 
 from stats.compare import Settings, compare
 from stats.errors import ProtocolMismatch, SpecError
+from stats.published import Published
 from stats.tables import main, write_tables
 
 from .conftest import SIX, Results, write_sidecar
 
+TEST_SIZE = Published.test_size
 PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 SHORT = dict(zip(SIX, ["LO", "CM", "PL-T", "AE", "PF", "PE"], strict=True))
 NAMES = [*(f"table{n}" for n in range(1, 7)), "calibration", "subgroups", "ranks", "learning_curves", "overlap"]
@@ -83,7 +85,7 @@ def written_once(tmp_path_factory):
     """The default tree, built once; tests that only read work on a copy of it."""
     root = tmp_path_factory.mktemp("written_once")
     with contextlib.chdir(root), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stats.scores.TEST_IMAGES", {})  # the toy's 120 images stand for the paper's test sets
+        patch.setattr(Published, "test_size", lambda published, dataset: None)  # the toy's 120 images stand for the paper's test sets
         build(Results(root))
         write_tables("spec.json", "results/tables")
     return root
@@ -91,12 +93,12 @@ def written_once(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def toy_test_sets(monkeypatch):
-    monkeypatch.setattr("stats.scores.TEST_IMAGES", {})
+    monkeypatch.setattr(Published, "test_size", lambda published, dataset: None)
 
 
 def test_another_test_set_is_not_comparable(results, monkeypatch):
     """With another number of test images than the paper's, no cell is called reproduced or different, and both numbers are named."""
-    monkeypatch.setattr("stats.scores.TEST_IMAGES", {"VinDr-CXR": 3000})
+    monkeypatch.setattr(Published, "test_size", TEST_SIZE)
     build(results)
     write_tables("spec.json", "results/tables")
     judged = [row for row in rows("table3") if row["published"] and row["value"] and row["target"] == "Lung Opacity"]

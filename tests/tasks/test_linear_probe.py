@@ -130,7 +130,7 @@ def test_learning_curve_uses_nested_patients_and_the_same_test(phantom_results):
     small, large = (some_patients(patients, share, seed=0) for share in (0.2, 0.5))
     assert set(small) < set(large) and len(small) == 18 and set(patients[small]) & set(np.delete(patients, small)) == set()
     extract.extract("raw_pixels", "phantom", {}, phantom_results)
-    spec = {"labels": ["Cardiomegaly"], "protocol": {"epochs": 2, "shares": [0.6]}}
+    spec = {"labels": ["Cardiomegaly"], "protocol": {"epochs": 2, "shares": [0.8]}}
     meta = probe("phantom", "raw_pixels", spec, phantom_results)
     curve, full = (pd.read_parquet(meta.file(name)) for name in ("learning_curve.parquet", "predictions.parquet"))
     replicates = curve.replicate.nunique()  # a fold that none of the few patients is in has no replicate

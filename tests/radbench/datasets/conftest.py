@@ -32,13 +32,13 @@ def pictures():
 
 @pytest.fixture
 def listed():
-    """`listed(reader, root, **options)`: the records, by image id."""
+    """`listed(reader, root, **options)`: the records that are to be indexed, by image id."""
 
     def read(name: str, root: Path, **options) -> dict[str, Record]:
         records, options_class = reader(name)
         found = records(root, options_class(**options))
         assert len({record.image_id for record in found}) == len(found), "image ids repeat"
-        return {record.image_id: record for record in found}
+        return {record.image_id: record for record in found if not record.left_out}
 
     return read
 
