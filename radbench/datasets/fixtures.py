@@ -686,10 +686,34 @@ def montgomery(root: Path, chosen: Sequence[Picture]) -> None:
 
 
 def jsrt(root: Path, chosen: Sequence[Picture]) -> None:
-    """Eight files without header, big-endian, 0 = white."""
+    """Eight files without header, big-endian, 0 = white, and SCR's organs: none of the third image, no clavicles of the fourth."""
     for picture in chosen[:8]:
-        name = f"JPC{'LN' if picture.findings else 'NN'}{picture.number + 1:03d}.IMG"
-        put(root / "All247images" / name, (4095 - square(picture.deep, 2048)).astype(">u2").tobytes())
+        name = f"JPC{'LN' if picture.findings else 'NN'}{picture.number + 1:03d}"
+        put(root / "All247images" / f"{name}.IMG", (4095 - square(picture.deep, 2048)).astype(">u2").tobytes())
+        for folder, mask in organs(picture).items():
+            if picture.number != 2 and not (picture.number == 3 and "clavicle" in folder):
+                put(root / f"scratch/fold{2 - (picture.number + 1) % 2}/masks/{folder}/{name}.gif", gif(square(mask, 1024), picture.number))
+
+
+def organs(picture: Picture) -> dict[str, np.ndarray]:
+    """Lungs; made-up others: the first ribs for clavicles, and for the heart what lies between the lower zones."""
+    left, right = (picture.masks[f"lung_{side}"] for side in ("left", "right"))
+    between = np.maximum.accumulate(right, axis=1) & np.maximum.accumulate(left[:, ::-1], axis=1)[:, ::-1] & ~left & ~right
+    lower = (picture.masks["zone_left_lower"] | picture.masks["zone_right_lower"]).any(axis=1)
+    return {"heart": between & lower[:, None], "left lung": left, "right lung": right,
+            "left clavicle": picture.masks["rib_left_01"], "right clavicle": picture.masks["rib_right_01"]}  # fmt: skip
+
+
+def gif(mask: np.ndarray, number: int) -> bytes:
+    """A mask as GIF: by turns with 0 and 255 as its numbers, or with a palette whose first colour is white."""
+    if number % 2:
+        picture = Image.fromarray((~mask).astype(np.uint8))
+        picture.putpalette([255, 255, 255, 0, 0, 0])
+    else:
+        picture = Image.fromarray(mask.astype(np.uint8) * 255)
+    stream = io.BytesIO()
+    picture.save(stream, "GIF")
+    return stream.getvalue()
 
 
 CHESTX_DET_FINDINGS = ("Atelectasis,Calcification,Cardiomegaly,Consolidation,Diffuse Nodule,Effusion,Emphysema,Fibrosis,Fracture,Mass,"

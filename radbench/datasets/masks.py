@@ -20,8 +20,9 @@ def read(path: File) -> tuple[np.ndarray, int]:
     with Image.open(path if isinstance(path, Path) else io.BytesIO(path.read_bytes())) as picture:
         if picture.mode.startswith("I"):
             return np.asarray(picture.convert("I")), 16
-        # a palette's numbers are the structures, its colours are not
-        return np.asarray(picture if picture.mode in ("P", "L") else picture.convert("L")), 8
+        # a palette's numbers are the structures, its colours are not; but a GIF has no other way than its palette to say 0 and 255
+        numbers = picture.mode in ("P", "L") and picture.format != "GIF"
+        return np.asarray(picture if numbers else picture.convert("L")), 8
 
 
 def picture_size(path: File) -> tuple[int, int] | None:

@@ -1,9 +1,11 @@
 """Data sets beyond the paper: layouts, codings and masks, against the pictures they were made of."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from radbench.datasets import Mask, fixtures, masks, runs
 from radbench.errors import DataError
@@ -115,6 +117,85 @@ def test_jsrt_raw_files_are_turned_upright(written, indexed, listed, pictures):
         wanted = np.round((wanted - wanted.min()) / np.ptp(wanted) * 65535)
         np.testing.assert_allclose(index.pixels(numbers[number]), wanted, atol=1)
     assert {record.labels["Nodule"] for record in records.values()} == {0, 1}
+
+
+def test_jsrt_organs_are_those_of_scr(written, indexed, pictures):
+    """Heart, lungs and clavicles of either fold are the pictures' own on SCR's grid, whatever a GIF's palette; left is the patient's."""
+    index, quarantine = indexed("jsrt", written("jsrt"))
+    rows = {int(name[5:]) - 1: row for row, name in enumerate(index["image_id"])}
+    assert quarantine == {} and index.structures == ["clavicle_left", "clavicle_right", "heart", "lung_left", "lung_right"]
+    for number in (0, 1, 4, 5):
+        for side in ("left", "right"):
+            wanted = fixtures.square(pictures[number].masks[f"lung_{side}"], 1024)
+            np.testing.assert_array_equal(drawn(index, rows[number], f"lung_{side}"), wanted)
+            np.testing.assert_array_equal(drawn(index, rows[number], f"clavicle_{side}"),
+                                          fixtures.square(pictures[number].masks[f"rib_{side}_01"], 1024))  # fmt: skip
+        columns = [np.nonzero(drawn(index, rows[number], name))[1].mean() for name in ("lung_right", "heart", "lung_left")]
+        assert columns == sorted(columns)
+
+
+def test_jsrt_organs_without_a_file_are_not_annotated(written, indexed):
+    """An image that SCR lacks has no mask; one whose clavicles are lacking is annotated for heart and lungs alone."""
+    index, _ = indexed("jsrt", written("jsrt"))
+    rows = {int(name[5:]) - 1: row for row, name in enumerate(index["image_id"])}
+    assert index.mask(rows[2]) is None and index.annotated(rows[2]) == 0
+    named = {name for bit, name in enumerate(index.structures) if index.annotated(rows[3]) >> bit & 1}
+    assert named == {"heart", "lung_left", "lung_right"}
+
+
+def test_jsrt_organs_in_an_archive_or_under_other_names(copied, listed):
+    """SCR in an archive, extracted beside it, or with underscores and without folds gives the same masks once; without it none."""
+    root = copied("jsrt")
+
+    def organs() -> dict[str, list[tuple[str, bytes]]]:
+        return {name: [(mask.structure, mask.path.read_bytes()) for mask in record.masks] for name, record in listed("jsrt", root).items()}
+
+    def put_as(name: str) -> None:
+        for relative, content in files.items():
+            path = root / name / relative.replace(" ", "_")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    whole = organs()
+    assert sorted(len(found) for found in whole.values()) == [0, 3, 5, 5, 5, 5, 5, 5]
+    files = {str(path.relative_to(root)): path.read_bytes() for path in (root / "scratch").rglob("*.gif")}
+    (root / "scr.zip").write_bytes(fixtures.zipped(files))
+    assert organs() == whole
+    shutil.rmtree(root / "scratch")
+    assert organs() == whole
+    (root / "scr.zip").unlink()
+    assert not any(organs().values())
+    files = {"/".join(relative.split("/")[-2:]): content for relative, content in files.items()}
+    put_as("masks")
+    assert organs() == whole
+
+
+def test_jsrt_masks_are_never_taken_for_pictures(copied, listed):
+    """Masks converted to PNG beside pictures converted to PNG stay masks; the owner's words go before a conversion in any folder."""
+    root = copied("jsrt")
+    for path in [*root.rglob("*.gif")]:
+        Image.open(path).convert("L").save(path.with_suffix(".png"))
+        path.unlink()
+    for path in [*root.rglob("*.IMG")]:
+        fixtures.put(root / "A" / f"{path.stem}.png", fixtures.encoded(np.eye(64, dtype=np.uint8)))
+    records = listed("jsrt", root)
+    assert {record.path.parent.name for record in records.values()} == {"All247images"} and all(r.inverted for r in records.values())
+    shutil.rmtree(root / "All247images")
+    (root / "scratch").rename(root / "0 masks")  # would be found before the pictures
+    records = listed("jsrt", root)
+    assert {record.path.parent.name for record in records.values()} == {"A"} and not any(r.inverted for r in records.values())
+    assert sorted(len(record.masks) for record in records.values()) == [0, 3, 5, 5, 5, 5, 5, 5]
+
+
+def test_jsrt_damaged_mask_costs_its_mask_only(copied, indexed):
+    """A cut GIF is a row of the quarantine; its image and the other organs are kept."""
+    root = copied("jsrt")
+    path = next(path for path in sorted(root.rglob("*.gif")) if path.parent.name == "heart")
+    path.write_bytes(path.read_bytes()[:200])
+    index, quarantine = indexed("jsrt", root)
+    assert list(quarantine) == [str(path.relative_to(root))] and "the image is kept" in quarantine[str(path.relative_to(root))]
+    row = list(index["image_id"]).index(path.stem)
+    assert index.annotated(row) == 0b11011
 
 
 # ------------------------------------------------------------ ChestX-Det, CheXlocalize
