@@ -24,12 +24,32 @@ INTENSITIES = ("range", "window", "percentile")
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """float64 (H, W) after modality LUT and the intensity rule, 1 = white only in order; and what the file says of itself."""
+    """Grey values after modality LUT and the intensity rule, more = whiter, and what the file says of itself.
 
-    pixels: np.ndarray
+    Everything that happens to a stored number depends on that number alone, so it is worked out once per number, not once
+    per pixel: `pixels` is `values[codes]`. The smallest and the largest of `values` occur in the picture.
+    """
+
+    codes: np.ndarray  # (H, W) unsigned
+    values: np.ndarray  # float64
     bits: int
     photometric: str
     transfer_syntax: str
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """float64 (H, W)."""
+        return self.values[self.codes]
+
+
+def coded(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Integers (H, W) as (codes, stored): `stored[codes]` are the integers, `stored` rises and both its ends occur."""
+    low, high = int(numbers.min()), int(numbers.max())
+    if high - low >= 2**16:
+        stored, codes = np.unique(numbers, return_inverse=True)
+        return codes.reshape(numbers.shape), stored
+    wide = numbers if numbers.dtype.kind == "u" else numbers.astype(np.int64)
+    return (wide - low).astype(np.uint16, copy=False), np.arange(low, high + 1)
 
 
 def looks_like(content: bytes, suffix: str) -> bool:
@@ -62,27 +82,28 @@ def read(content: bytes, where: object, intensity: str = "range") -> Frame:
         raise DataError(where, "DICOM without pixel data" if len(dataset) else "not an image")
     _check(dataset, where)
     try:
-        raw = _decoded(dataset)
-        pixels = np.asarray(apply_modality_lut(raw, dataset), dtype=np.float64)
-        if intensity == "window":
-            pixels = np.asarray(apply_voi_lut(pixels if "WindowCenter" in dataset else raw, dataset, index=0), dtype=np.float64)
+        codes, stored = coded(_decoded(dataset))
+        values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float64)
+        if intensity == "window" and ("WindowCenter" in dataset or "VOILUTSequence" in dataset):
+            table = bool(dataset.get("VOILUTSequence"))  # whose entries are numbered, and which goes before a window (pydicom's prefer_lut)
+            values = np.asarray(apply_voi_lut(np.rint(values).astype(np.int64) if table else values, dataset, index=0), dtype=np.float64)
     except DataError:
         raise
     except Exception as error:  # the decoders raise a dozen unrelated classes for damaged streams
         raise DataError(
             where, f"DICOM that cannot be decoded ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
         ) from None
-    if pixels.shape != (int(dataset.Rows), int(dataset.Columns)):
-        raise DataError(where, f"DICOM of shape {pixels.shape} where the header says {dataset.Rows} x {dataset.Columns}")
-    if not np.isfinite(pixels).all():
+    if codes.shape != (int(dataset.Rows), int(dataset.Columns)):
+        raise DataError(where, f"DICOM of shape {codes.shape} where the header says {dataset.Rows} x {dataset.Columns}")
+    if not np.isfinite(values).all():
         raise DataError(where, "DICOM with values that are not finite", got=f"rescale slope {dataset.get('RescaleSlope')}")
-    pixels = _without_padding(pixels, raw, dataset)
+    values = _without_padding(values, stored, codes, dataset)
     if intensity == "percentile":
-        pixels = pixels.clip(*np.percentile(pixels, [1, 99]))
+        values = values.clip(*np.percentile(values[codes], [1, 99]))
     photometric = str(dataset.PhotometricInterpretation)
     if photometric == "MONOCHROME1":
-        pixels = pixels.max() + pixels.min() - pixels
-    return Frame(pixels, int(dataset.BitsStored), photometric, str(dataset.file_meta.TransferSyntaxUID))
+        values = values.max() + values.min() - values
+    return Frame(codes, values, int(dataset.BitsStored), photometric, str(dataset.file_meta.TransferSyntaxUID))
 
 
 def _check(dataset, where: object) -> None:
@@ -136,15 +157,23 @@ def _decoded(dataset) -> np.ndarray:
     return pixels
 
 
-def _without_padding(pixels: np.ndarray, raw: np.ndarray, dataset) -> np.ndarray:
-    """Padding beyond the collimator is no tissue: it takes the darkest value of the image instead of stretching its range."""
+def _without_padding(values: np.ndarray, stored: np.ndarray, codes: np.ndarray, dataset) -> np.ndarray:
+    """Padding beyond the collimator is no tissue: it takes the darkest value of the image instead of stretching its range.
+
+    Numbers that do not occur are brought into the range of those that do.
+    """
     value = dataset.get("PixelPaddingValue")
-    if not isinstance(value, int):
-        return pixels
-    limit = dataset.get("PixelPaddingRangeLimit")
-    low, high = sorted((value, limit if isinstance(limit, int) else value))
-    padded = (raw >= low) & (raw <= high)
-    if not padded.any() or padded.all():
-        return pixels
-    dark = pixels[~padded].max() if str(dataset.PhotometricInterpretation) == "MONOCHROME1" else pixels[~padded].min()
-    return np.where(padded, dark, pixels)
+    steps = np.diff(values)
+    if not isinstance(value, int) and ((steps >= 0).all() or (steps <= 0).all()):
+        return values  # both ends occur, and nothing lies outside them
+    occurs = np.bincount(codes.ravel(), minlength=len(values)) > 0
+    tissue = occurs
+    if isinstance(value, int):
+        limit = dataset.get("PixelPaddingRangeLimit")
+        low, high = sorted((value, limit if isinstance(limit, int) else value))
+        padded = (stored >= low) & (stored <= high)
+        if (occurs & ~padded).any():
+            tissue = occurs & ~padded
+            dark = values[tissue].max() if str(dataset.PhotometricInterpretation) == "MONOCHROME1" else values[tissue].min()
+            values = np.where(padded, dark, values)
+    return values.clip(values[tissue].min(), values[tissue].max())

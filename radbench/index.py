@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL.Image import DecompressionBombError
 
 from . import artifact, phi, splits
 from .datasets import FRONTAL, READERS, UNLISTED, Record, masks, module_name, reader
@@ -258,7 +259,7 @@ def _read_masks(record: Record, structures: list[str], root: Path, shape: tuple[
         except FileNotFoundError:
             problems.append({"file": where, "reason": "missing mask; the image is kept without it"})
             continue
-        except (OSError, SyntaxError, ValueError, DataError) as error:
+        except (OSError, SyntaxError, ValueError, DataError, DecompressionBombError) as error:
             problems.append({"file": where, "reason": f"broken mask ({error}); the image is kept"})
             continue
         for mask in group:

@@ -17,6 +17,8 @@ MASK_ASPECT = 0.02  # a mask may be of another size than its image, not of anoth
 
 def read(path: File) -> tuple[np.ndarray, int]:
     """The numbers of a mask file (H, W), and how many bits they have. Raises what Pillow raises for damaged files."""
+    if isinstance(path, Path) and path.exists() and not path.is_file():
+        raise DataError(path, "not a plain file")  # a pipe would be waited for
     with Image.open(path if isinstance(path, Path) else io.BytesIO(path.read_bytes())) as picture:
         if picture.mode.startswith("I"):
             return np.asarray(picture.convert("I")), 16

@@ -202,3 +202,17 @@ def test_one_bad_image_costs_one_quarantine_row(phantom_folder, tmp_path, name):
     quarantine = pd.read_csv(meta.file("quarantine.csv"))
     assert quarantine["file"].tolist() == [f"images/{bad}"] and len(quarantine["reason"].iloc[0]) > 4
     assert meta.facts["images"] == len(pd.read_csv(root / "metadata.csv")) - 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes")
+@pytest.mark.parametrize("name", ["a folder in its place", "a pipe", "empty", "text", "html", "zip", "a bomb"])
+def test_one_bad_mask_costs_one_quarantine_row(phantom_folder, tmp_path, name):
+    """A mask that cannot be used is named with its file, and every image is indexed."""
+    root = shutil.copytree(phantom_folder, tmp_path / "data")
+    file = sorted((root / "masks").iterdir())[0]
+    file.unlink()
+    ONE_BAD[name](file)
+    meta = build_index("d", Spec("folder", root=str(root), options={"labels": ["Cardiomegaly"]}), tmp_path / "results")
+    quarantine = pd.read_csv(meta.file("quarantine.csv"))
+    assert set(quarantine["file"]) == {f"masks/{file.name}"} and quarantine["reason"].str.contains("mask").all()
+    assert meta.facts["images"] == len(pd.read_csv(root / "metadata.csv"))
