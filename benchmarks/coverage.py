@@ -4,7 +4,8 @@
 
 Scores of an image are binormal: positives are shifted by d, and two encoders share part of their noise, so the true AUROC
 is Phi(d / sqrt 2) and the true AUPRC an integral. Sizes and prevalences are those of the paper's test sets. Dice is beta
-distributed. Every function of `stats` is called as `stats.compare` calls it.
+distributed. Calibration: the said logits are a known line away from the true ones. Every function of `stats` is called as
+`stats.compare` calls it.
 """
 
 import argparse
@@ -14,14 +15,17 @@ from pathlib import Path
 
 import numpy as np
 from scipy.integrate import quad
+from scipy.optimize import brentq
+from scipy.special import expit
 from scipy.stats import beta, norm
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from stats.bootstrap import bca_interval, leave_some_out, p_one_sided, percentile_interval, resample_patients  # noqa: E402
+from stats.calibration import recalibration_line  # noqa: E402
 from stats.delong import delong  # noqa: E402
-from stats.paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_wilcoxon, power  # noqa: E402
+from stats.paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_two_sided, p_wilcoxon, power  # noqa: E402
 from stats.permutation import p_sign_flip, patient_signs  # noqa: E402
 from stats.ranking import average_precision_and_auroc  # noqa: E402
 
@@ -32,6 +36,8 @@ CLASSIFICATION = {"VinDr Lung Opacity": (3000, 84), "VinDr Pleural thickening": 
 SEGMENTATION = {"ribs": 49, "lungs, zones": 171}
 SHIFT, SHARED = 1.8, 0.8  # d of both encoders (AUROC 0.90), correlation of their noise
 DICE = (30.0, 3.5)  # mean 0.896, SD 0.052
+LOGIT_SD = 1.2  # of the true chances
+INTERCEPTS, SLOPES = np.linspace(-0.6, 0.2, 5), np.linspace(0.8, 1.2, 5)  # recalibration lines of five folds
 
 
 def true_auprc(prevalence: float, shift: float) -> float:
@@ -91,11 +97,33 @@ def coverage_of_a_mean(images: int, studies: int, resamples: int, seed: int) -> 
     return {"Dice": hits / studies}
 
 
+def coverage_of_recalibration(images: int, positives: int, studies: int, seed: int) -> dict[str, float]:
+    """The same for the recalibration line, mean over five folds; a patient has two images whose outcomes are correlated."""
+    random, hits = np.random.default_rng([seed, images, positives, 5]), np.zeros(2)
+    patient, truth = np.arange(images) // 2, (INTERCEPTS.mean(), SLOPES.mean())
+    grid = LOGIT_SD * norm.ppf((np.arange(1000) + 0.5) / 1000)
+    middle = brentq(lambda logit: expit(logit + grid).mean() - positives / images, -20, 20)
+
+    def clustered() -> np.ndarray:
+        """Standard normal numbers, correlated 1/2 within a patient."""
+        return np.sqrt(0.5) * (random.normal(size=patient[-1] + 1)[patient] + random.normal(size=images))
+
+    for _ in range(studies):
+        logit = middle + LOGIT_SD * clustered()
+        target = norm.cdf(clustered()) < expit(logit)
+        line = recalibration_line(target, expit((logit - INTERCEPTS[:, None]) / SLOPES[:, None]), patient)
+        hits += [low <= value <= high for value, (_, low, high) in zip(truth, (line.intercept, line.slope), strict=True)]
+    return {"recalibration intercept": hits[0] / studies, "recalibration slope": hits[1] / studies}
+
+
 # ---------------------------------------------------------------- tests
 
 
 def level_of_classification(images: int, positives: int, studies: int, resamples: int, seed: int, gain: float = 0.0) -> dict[str, float]:
-    """Share of studies in which each one-sided test at 5 % calls the first of two encoders better; with `gain` it is, by so much d."""
+    """Share of studies in which each test at 5 % calls the first of two encoders better (one-sided) or the two different (two-sided).
+
+    With `gain` the first is better, by so much d.
+    """
     draws = resample_patients([f"{k:05d}" for k in range(images)], resamples, seed)
     counts = np.ascontiguousarray(draws.counts.T, dtype=np.uint16).T
     random, found = np.random.default_rng([seed, images, positives, 1]), []
@@ -103,9 +131,11 @@ def level_of_classification(images: int, positives: int, studies: int, resamples
         target, pair = scores(random, images, positives, [SHIFT + gain, SHIFT])
         samples = np.array([average_precision_and_auroc(target, score, counts) for score in pair])  # (2, 2, B)
         right = [(score > SHIFT / 2 + norm.isf(positives / images) / SHIFT) == target for score in pair]
-        found.append([p_one_sided(samples[0, 0] - samples[1, 0]), p_one_sided(samples[0, 1] - samples[1, 1]),
-                      delong(target, pair).p_one_sided(0, 1), p_mcnemar(*right)])  # fmt: skip
-    return dict(zip(("bootstrap, AUPRC", "bootstrap, AUROC", "DeLong", "McNemar"), _shares(found), strict=True))
+        areas, delta = delong(target, pair), samples[0] - samples[1]
+        found.append([_both(p_one_sided(delta[0]), p_one_sided(-delta[0])), _both(p_one_sided(delta[1]), p_one_sided(-delta[1])),
+                      _both(areas.p_one_sided(0, 1), areas.p_one_sided(1, 0)),
+                      _both(p_mcnemar(*right), p_mcnemar(*right[::-1]))])  # fmt: skip
+    return _shares(found, "bootstrap, AUPRC", "bootstrap, AUROC", "DeLong", "McNemar")
 
 
 def level_of_a_mean(images: int, studies: int, resamples: int, seed: int, gain: float = 0.0) -> dict[str, float]:
@@ -117,9 +147,11 @@ def level_of_a_mean(images: int, studies: int, resamples: int, seed: int, gain: 
     for _ in range(studies):
         one, other = dice(random, images, gain)
         delta = one - other
-        found.append([p_one_sided(draws.resampled(draws.patient_sums(ids, delta)) / images),
-                      p_sign_flip(delta.mean(), signs @ delta / images), p_wilcoxon(delta)])  # fmt: skip
-    return dict(zip(("bootstrap, Dice", "sign flip, Dice", "Wilcoxon, Dice"), _shares(found), strict=True))
+        drawn, flipped = draws.resampled(draws.patient_sums(ids, delta)) / images, signs @ delta / images
+        found.append([_both(p_one_sided(drawn), p_one_sided(-drawn)),
+                      (p_sign_flip(delta.mean(), flipped), p_sign_flip(abs(delta.mean()), np.abs(flipped))),
+                      _both(p_wilcoxon(delta), p_wilcoxon(-delta))])  # fmt: skip
+    return _shares(found, "bootstrap, Dice", "sign flip, Dice", "Wilcoxon, Dice")
 
 
 def level_at_the_margin(images: int, studies: int, resamples: int, seed: int, margin: float = 0.01) -> dict[str, float]:
@@ -130,8 +162,8 @@ def level_at_the_margin(images: int, studies: int, resamples: int, seed: int, ma
     found = []
     for _ in range(studies):
         one, other = dice(random, images, margin)
-        found.append([p_equivalent(draws.resampled(draws.patient_sums(ids, one - other)) / images, margin)])
-    return {"equivalence (TOST) at the margin, Dice": _shares(found)[0]}
+        found.append(p_equivalent(draws.resampled(draws.patient_sums(ids, one - other)) / images, margin))
+    return {"equivalence (TOST) at the margin, Dice": np.mean(np.array(found) < 0.05)}
 
 
 def level_of_corrected_t(studies: int, seed: int, folds: int = 5) -> dict[str, float]:
@@ -139,8 +171,8 @@ def level_of_corrected_t(studies: int, seed: int, folds: int = 5) -> dict[str, f
     random, ratio = np.random.default_rng([seed, 4]), 1 / (folds - 1)
     shared = ratio / (1 + ratio)
     noise = np.sqrt(shared) * random.normal(size=(studies, 1)) + np.sqrt(1 - shared) * random.normal(size=(studies, folds))
-    return {"corrected resampled t, 5 folds": np.mean([p_corrected_resampled_t(row, ratio) < 0.05 for row in noise]),
-            "plain t, 5 folds (for comparison)": np.mean([p_corrected_resampled_t(row, 0.0) < 0.05 for row in noise])}  # fmt: skip
+    found = [[_both(p_corrected_resampled_t(row, r), p_corrected_resampled_t(-row, r)) for r in (ratio, 0.0)] for row in noise]
+    return _shares(found, "corrected resampled t, 5 folds", "plain t, 5 folds (for comparison)")
 
 
 def power_of_a_mean(images: int, studies: int, resamples: int, seed: int, gain: float) -> dict[str, float]:
@@ -149,8 +181,15 @@ def power_of_a_mean(images: int, studies: int, resamples: int, seed: int, gain: 
     return {"measured": level_of_a_mean(images, studies, resamples, seed, gain)["bootstrap, Dice"], "closed form": power(gain, sd)}
 
 
-def _shares(p: list[list[float]]) -> np.ndarray:
-    return np.mean(np.array(p) < 0.05, axis=0)
+def _both(p: float, other: float) -> tuple[float, float]:
+    """One-sided and two-sided p, from the one-sided p of both directions."""
+    return p, p_two_sided(p, other)
+
+
+def _shares(p: list[list[tuple[float, float]]], *names: str) -> dict[str, float]:
+    """Share of studies below 5 % of each test, one-sided and two-sided."""
+    one, two = np.mean(np.array(p) < 0.05, axis=0).T
+    return dict(zip((*names, *(f"{name}, two-sided" for name in names)), (*one, *two), strict=True))
 
 
 # ---------------------------------------------------------------- the page
@@ -177,13 +216,15 @@ def page(studies: int, resamples: int, seed: int) -> str:
         "# Coverage, level and power",
         f"`python benchmarks/coverage.py --studies {studies} --resamples {resamples} --seed {seed} --out docs/coverage.md`",
         f"{studies} simulated studies each, {resamples} resamples; Monte Carlo error of a share near 5 or 95 %: ±{error:.1f} "
-        f"points (Dice: {4 * studies} studies, ±{error / 2:.1f}; corrected t: {10 * studies}).",
+        f"points (Dice and recalibration: {4 * studies} studies, ±{error / 2:.1f}; corrected t: {10 * studies}).",
         "## Share of 95 % intervals that hold the truth (%)",
         table("test set", {f"{name} ({p} of {n})": coverage_of_classification(n, p, studies, resamples, seed)
                            for name, (n, p) in CLASSIFICATION.items()}),
         table("test set", {f"{name} ({n} images)": coverage_of_a_mean(n, 4 * studies, resamples, seed)
                            for name, n in SEGMENTATION.items()}),
-        "## Share of studies that call one of two equal encoders better (%), one-sided tests at 5 %",
+        table("test set, five folds, two images of a patient", {
+            f"{name} ({p} of {n})": coverage_of_recalibration(n, p, 4 * studies, seed) for name, (n, p) in CLASSIFICATION.items()}),
+        "## Share of studies that call the first of two equal encoders better (%, one-sided tests at 5 %) or the two different (two-sided)",
         table("test set", {name: level_of_classification(n, p, studies, resamples, seed) for name, (n, p) in CLASSIFICATION.items()}),
         table("test set", {name: level_of_a_mean(n, 4 * studies, resamples, seed) | level_at_the_margin(n, 4 * studies, resamples, seed)
                            for name, n in SEGMENTATION.items()}),

@@ -24,7 +24,7 @@ be derived again years later without a GPU, weights or the code that made the pr
     facts.py         Tables 1 and 2: data counted, encoders measured
     scores.py        Tables 3 to 5: one cell per encoder and target, with verdict and marks
     significance.py  Table 6: the reference encoder against the others, Holm over the family
-    extra.py         calibration, subgroups, ranks, learning curves; cost beside quality
+    supplement.py    supplementary tables: calibration, subgroups, ranks, learning curves; cost beside quality
     verdicts.py      every published value with its verdict, and one page of them
     tables.py        entry point: a run, or a CSV -> all tables
     claims.py        entry point: the paper's claims recomputed from print -> docs/claims.md

@@ -234,15 +234,6 @@ def p_one_sided(delta: np.ndarray) -> float:
     return float(1 + np.count_nonzero(valid <= 0)) / (valid.size + 1) if valid.size else np.nan
 
 
-def p_two_sided(delta: np.ndarray) -> float:
-    """Twice the smaller of the two one-sided p, at most 1.
-
-    >>> p_two_sided(np.array([0.1] * 99))
-    0.02
-    """
-    return float(np.minimum(1.0, 2 * min(p_one_sided(delta), p_one_sided(-delta))))
-
-
 def minimum_detectable_difference(sd_delta: float, alpha: float = 0.05, power: float = 0.80) -> float:
     """Difference that a one-sided test at ``alpha`` would find with probability ``power``: (z_alpha + z_power) SD.
 

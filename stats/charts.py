@@ -1,4 +1,4 @@
-"""Sections of the page that draw what the further tables hold: ranks, calibration, subgroups, learning, cost and quality."""
+"""Sections of the page that draw what the supplementary tables hold: ranks, calibration, subgroups, learning, cost and quality."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from .extra import GROUPING_TITLES, curve_target, groups_in_words, standings
 from .figures import Interval, Place, curves, forest, legend_line, rank_diagram, reliability, scatter
 from .measures import LOWER_IS_BETTER
 from .page import Html, details, join, panel_table, read_markdown, tag
@@ -17,6 +16,7 @@ from .run import Run
 from .scores import METRIC_TITLES, TASKS, Encoder, Section, points
 from .subgroups import GAP, GROUP
 from .subgroups import METRICS as SUBGROUP_METRICS
+from .supplement import GROUPING_TITLES, curve_target, groups_in_words, standings
 
 #: Lines in one figure: the reference and the best others.
 LINES = 4
@@ -37,7 +37,7 @@ HOW_TO_READ_SUBGROUPS = (
 
 
 def _table(run: Run, name: str, out: Path) -> Html | None:
-    """A further table as it was written, to unfold, with its files."""
+    """A supplementary table as it was written, to unfold, with its files."""
     if run.tables is None:
         return None
     _, panels = read_markdown(run.tables.verified(f"{name}.md").read_text(encoding="utf-8"))
@@ -202,7 +202,7 @@ def learning_section(run: Run, out: Path) -> Iterator[Html]:
 
 
 def cost_quality(rows: Sequence[Mapping[str, Any]], panels: Sequence[Any]) -> Iterator[Html]:
-    """Mean rank over computing time, from the rows of `extra.cost_rows`."""
+    """Mean rank over computing time, from the rows of `supplement.cost_rows`."""
     yield tag("h3", "Cost and quality")
     shown = [row for row in rows if row.get("seconds") and row["mean_rank"] is not None]
     if len(shown) > 1:

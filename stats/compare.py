@@ -30,7 +30,6 @@ from .bootstrap import (
     leave_some_out,
     minimum_detectable_difference,
     p_one_sided,
-    p_two_sided,
     percentile_interval,
     percentile_intervals,
     reflected,
@@ -38,12 +37,12 @@ from .bootstrap import (
     resample_patients,
     two_level,
 )
-from .calibration import recalibration_line
+from .calibration import LINE_COLUMNS, Line, recalibration_line
 from .delong import delong_of_replicates
-from .errors import ReferenceMissing, StatsError
+from .errors import EncoderMissing, StatsError
 from .learning_curves import CURVE_COLUMNS, learning_curve_rows
 from .measures import BIASED_UP, LOWER_IS_BETTER, Measurement
-from .paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_non_inferior, p_wilcoxon, power
+from .paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_non_inferior, p_two_sided, p_wilcoxon, power
 from .permutation import p_sign_flip, patient_signs
 from .predictions import SAMPLE_KEY, Cohort, Predictions, first_replicate, read_cohort
 from .provenance import Sidecar, csv_bytes, write_artifact
@@ -52,15 +51,19 @@ from .subgroups import RELIABILITY_COLUMNS, SUBGROUP_COLUMNS, SUBGROUP_RESAMPLES
 
 ESTIMATE_COLUMNS = (
     "task", "dataset", "encoder", "target", "metric", "value", "sd", "replicates", "median", "low", "high", "bca_low",
-    "bca_high", "two_level_low", "two_level_high", "calibration_intercept",
-    "calibration_slope", "resamples", "resamples_valid",
-    "n_images", "n_patients", "n_positive", "false_positive_images", "unit", "reduced", "state",
-    "reason",
+    "bca_high", "two_level_low", "two_level_high", *LINE_COLUMNS, "resamples", "resamples_valid", "n_images", "n_patients",
+    "n_positive", "false_positive_images", "unit", "reduced", "state", "reason",
 )  # fmt: skip
+#: One-sided p -> the two-sided p of the same test, which is twice the smaller p of the two directions.
+TWO_SIDED = {"p_one_sided": "p_two_sided"} | {
+    name: f"{name}_two_sided" for name in ("p_two_level", "p_wilcoxon", "p_delong", "p_mcnemar", "p_corrected_t")
+}
 COMPARISON_COLUMNS = (
     "task", "dataset", "encoder", "other", "target", "metric", "delta", "low", "high", "two_level_low", "two_level_high",
-    "p_one_sided", "p_two_sided", "p_two_level", "p_sign_flip", "p_wilcoxon", "p_delong", "p_mcnemar", "p_corrected_t",
-    "p_non_inferior", "p_equivalent", "margin", "sd_delta", "correlation", "mde", "power_margin", "resamples_valid",
+    "p_one_sided", "p_two_sided", "p_two_level", "p_two_level_two_sided", "p_sign_flip", "p_sign_flip_two_sided",
+    "p_wilcoxon", "p_wilcoxon_two_sided", "p_delong", "p_delong_two_sided", "p_mcnemar", "p_mcnemar_two_sided",
+    "p_corrected_t", "p_corrected_t_two_sided", "p_non_inferior", "p_equivalent", "margin", "sd_delta", "correlation", "mde",
+    "power_margin", "resamples_valid",
 )  # fmt: skip
 
 #: Pairs of encoders whose resamples are held at once: 66 pairs x 10,000 resamples are 5 MB.
@@ -113,7 +116,7 @@ def compare(
     cohort = read_cohort(task, dataset, folders, settings.unit)
     names = [predictions.encoder for predictions in cohort.encoders]
     if reference not in names:
-        raise ReferenceMissing("--reference", reference, f"one of {names}", "name one of the encoders compared")
+        raise EncoderMissing("--reference", reference, f"one of {names}", "name one of the encoders compared")
     # Results must not depend on the order in which a workflow happens to list the folders.
     encoders = sorted(cohort.encoders, key=lambda p: (p.encoder != reference, p.encoder))
     cohort = dataclasses.replace(cohort, encoders=encoders)
@@ -206,13 +209,12 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settin
                     interval = reflected(interval, m.value)
                 bca = bca_interval(m.samples, m.value, one.jackknife[target, metric]) if m.state == "ok" else (None, None)
                 two = percentile_interval(_two_level(m, settings)) if m.replicates.size > 1 else None
-                intercept, slope = lines.get(target, (None, None)) if metric in ("brier", "ece") else (None, None)
-                yield row | {
+                line = lines.get(target) if metric in ("brier", "ece") else None
+                yield row | (dict(zip(LINE_COLUMNS, line.intercept + line.slope, strict=True)) if line else {}) | {
                     "value": m.value, "sd": m.sd, "replicates": m.replicates.size, "median": interval.median,
                     "low": interval.low, "high": interval.high, "bca_low": bca[0], "bca_high": bca[1],
                     "two_level_low": two.low if two else None, "two_level_high": two.high if two else None,
-                    "calibration_intercept": intercept, "calibration_slope": slope, "resamples_valid": interval.valid,
-                    "n_images": m.n_images, "n_patients": m.n_patients, "n_positive": m.n_positive,
+                    "resamples_valid": interval.valid, "n_images": m.n_images, "n_patients": m.n_patients, "n_positive": m.n_positive,
                     "false_positive_images": m.false_positive_images, "state": m.state, "reason": m.reason,
                 }  # fmt: skip
 
@@ -235,14 +237,16 @@ def rank_rows(cohort: Cohort, measured: Sequence[Measured]) -> Iterator[dict[str
                    "rank": place.rank, "low": place.low, "high": place.high, "p_best": place.best, "encoders": len(found)}  # fmt: skip
 
 
-def _recalibration(predictions: Predictions) -> dict[str, tuple[float, float]]:
-    """Intercept and slope of the recalibration line per label, mean over replicates; only of scores that are probabilities."""
+def _recalibration(predictions: Predictions) -> dict[str, Line]:
+    """Recalibration line of each label; only of scores that are probabilities."""
     if predictions.absent or not predictions.rows["score"].between(0, 1).all():
         return {}
-    lines: dict[str, list[tuple[float, float]]] = {}
-    for (label, _), rows in predictions.rows.groupby(["label", "replicate"], sort=True):
-        lines.setdefault(str(label), []).append(recalibration_line(rows["target"].to_numpy(), rows["score"].to_numpy()))
-    return {label: tuple(np.mean(found, axis=0)) for label, found in lines.items()}
+    lines = {}
+    for label, rows in predictions.rows.groupby("label", sort=True):  # rows are sorted by image within replicate
+        one = first_replicate(rows)
+        scores = rows["score"].to_numpy().reshape(-1, len(one))
+        lines[str(label)] = recalibration_line(one["target"].to_numpy(), scores, one["patient_id"].to_numpy())
+    return lines
 
 
 def comparison_rows(cohort: Cohort, measured: Sequence[Measured], draws: PatientResamples, settings: Settings) -> Iterator[dict[str, Any]]:
@@ -264,8 +268,12 @@ def comparison_rows(cohort: Cohort, measured: Sequence[Measured], draws: Patient
     for one, other in ((one, other) for one in names for other in names):
         for cell in cells:
             if (row := found.get((one, other, *cell))) is not None:
+                turned = found[other, one, *cell]
+                two_sided = {
+                    name: p_two_sided(row[test], turned[test]) for test, name in TWO_SIDED.items() if test in row and test in turned
+                }
                 yield {"task": cohort.task, "dataset": cohort.dataset, "encoder": one, "other": other, "target": cell[0],
-                       "metric": cell[1], **row}  # fmt: skip
+                       "metric": cell[1], **row, **two_sided}  # fmt: skip
 
 
 def _structure_sets(cohort: Cohort) -> set[str]:
@@ -329,7 +337,7 @@ def differences(
         intervals = percentile_intervals(deltas)
         for place, (i, j) in enumerate(pairs[block]):
             delta, interval, number = deltas[place], intervals[place], start + place
-            row = {"delta": observed[number], "low": interval.low, "high": interval.high, "p_two_sided": p_two_sided(delta),
+            row = {"delta": observed[number], "low": interval.low, "high": interval.high,
                    "p_equivalent": p_equivalent(delta, settings.margin), "margin": settings.margin, "sd_delta": interval.sd,
                    "correlation": error[i, j], "mde": minimum_detectable_difference(interval.sd),
                    "power_margin": power(settings.margin, interval.sd), "resamples_valid": interval.valid}  # fmt: skip
@@ -337,6 +345,9 @@ def differences(
             if both:
                 spread = percentile_interval(two[i] - two[j])
                 row |= {"two_level_low": spread.low, "two_level_high": spread.high}
+            if flipped is not None:
+                turned = flipped[i] - flipped[j]
+                row["p_sign_flip_two_sided"] = p_sign_flip(abs(observed[number]), np.abs(turned))
             for one, other, sign in ((i, j, 1.0), (j, i, -1.0)):
                 better = -sign if lower else sign
                 own = dict(row) if sign > 0 else row | _mirrored(row)
@@ -348,7 +359,7 @@ def differences(
                         by_replicate = ms[i].replicates - ms[j].replicates
                         own["p_corrected_t"] = p_corrected_resampled_t(better * by_replicate, ratio)
                 if flipped is not None:
-                    own["p_sign_flip"] = p_sign_flip(better * observed[number], better * (flipped[i] - flipped[j]))
+                    own["p_sign_flip"] = p_sign_flip(better * observed[number], better * turned)
                     seen = ms[i].patient_images > 0
                     own["p_wilcoxon"] = p_wilcoxon(better * (ms[i].patient_sums - ms[j].patient_sums)[seen] / ms[i].patient_images[seen])
                 found[names[one], names[other]] = own

@@ -43,11 +43,6 @@ class Areas:
             return np.nan
         return float(norm.sf(delta / error)) if error > 0 else (0.5 if delta == 0 else float(delta < 0))
 
-    def p_two_sided(self, one: int, other: int) -> float:
-        """P of a difference at least this large in either direction if the two are equal."""
-        p = self.p_one_sided(one, other)
-        return float(2 * min(p, 1 - p)) if np.isfinite(p) else np.nan
-
 
 def delong(target: np.ndarray, scores: np.ndarray, clusters: np.ndarray | None = None) -> Areas:
     """AUROCs and their covariance.

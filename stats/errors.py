@@ -7,7 +7,7 @@ StatsError
 ├── SampleMismatch      encoders (or replicates) do not cover the same samples
 ├── TruthMismatch       the same sample has another target, reference or patient in another encoder's file
 ├── ProtocolMismatch    cells made under different versions or protocols refuse to share a table
-├── ReferenceMissing    the reference encoder is not among the folders
+├── EncoderMissing      an encoder that is named (reference, control) is not among those given
 └── SpecError           the description of the tables is incomplete
 """
 
@@ -43,8 +43,8 @@ class ProtocolMismatch(StatsError):
     """Cells made under different versions or protocols refuse to share a table."""
 
 
-class ReferenceMissing(StatsError):
-    """The reference encoder is not among the folders."""
+class EncoderMissing(StatsError):
+    """An encoder that is named as the reference or as a control is not among those given."""
 
 
 class SpecError(StatsError):

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from .compare import Settings, compare
-from .errors import PredictionsError, ReferenceMissing, SampleMismatch, TruthMismatch
+from .errors import EncoderMissing, PredictionsError, SampleMismatch, TruthMismatch
 from .predictions import GROUPS, SAMPLE_KEY, TRUTH
 from .provenance import write_artifact
 from .text import BLEU_COLUMNS
@@ -46,11 +46,12 @@ WORDS = ("patient_id", "study_id", *GROUPS)
 TABLES = {"linear_probe": "table3", "segmentation": "table4", "report_generation": "table5"}
 
 
-def write_own(files: Sequence[Path | str], work: Path, reference: str | None, settings: Settings) -> Path:
+def write_own(files: Sequence[Path | str], work: Path, reference: str | None, settings: Settings, controls: Sequence[str] = ()) -> Path:
     """Check and read the files, write predictions and statistics below ``work``; returns the path of a spec of tables.
 
     Args:
-        reference: an encoder as the files spell it; None is the first one.
+        reference: an encoder as the files spell it; None is the first one that is no control.
+        controls: encoders as the files spell them that know nothing (random weights, raw pixels), set apart in the tables.
 
     Raises:
         StatsError: a file is not as described, or encoders cannot be compared; nothing is written then.
@@ -59,9 +60,13 @@ def write_own(files: Sequence[Path | str], work: Path, reference: str | None, se
     by_task = {task: _joined(task, [rows for other, rows in parts if other == task]) for task in NEEDED if task in {t for t, _ in parts}}
     titles = list(dict.fromkeys(name for rows in by_task.values() for name in rows["encoder"]))
     names = _folder_names(titles)
-    if reference not in (None, *titles):
-        raise ReferenceMissing("--reference", reference, f"one of {titles}", "name one of them" + _near(reference, titles))
-    spec = {"title": "", "own": True, "reference": names[reference or titles[0]], "encoders": list(names.values()),
+    for option, name in [("--reference", reference), *(("--controls", name) for name in controls)]:
+        if name not in (None, *titles):
+            raise EncoderMissing(option, name, f"one of {titles}", "name one of them" + _near(name, titles))
+    proper = [title for title in titles if title not in controls]
+    reference = reference or (proper or titles)[0]
+    spec = {"title": "", "own": True, "reference": names[reference], "encoders": list(names.values()),
+            "controls": [names[title] for title in titles if title in controls],
             "cards": {name: [] for name in names.values()}}  # fmt: skip
     results = work / "results"
     for task, rows in by_task.items():
@@ -75,7 +80,7 @@ def write_own(files: Sequence[Path | str], work: Path, reference: str | None, se
                 _write(folders[-1], task, of_encoder.assign(dataset=folder, encoder=names[title]), title, of_dataset)
                 spec["cards"][names[title]].append(str(folders[-1] / "meta.json"))
             present = list(dict.fromkeys(of_dataset["encoder"]))
-            own = spec["reference"] if (reference or titles[0]) in present else names[present[0]]
+            own = names[reference if reference in present else present[0]]
             compare(task, folder, own, folders, results / "stats" / task / folder, settings)
             targets = {"linear_probe": "label", "segmentation": "structure_set"}.get(task)
             entry = {"dataset": folder, "title": dataset, "stats": str(results / "stats" / task / folder), "paper": None}

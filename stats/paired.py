@@ -6,6 +6,19 @@ import numpy as np
 from scipy.stats import binom, norm, t, wilcoxon
 
 
+def p_two_sided(one: float, other: float) -> float:
+    """Two-sided p from a test's one-sided p of the two directions: twice the smaller, at most 1; NaN where one is.
+
+    Where the null distribution is symmetric this is the chance of a statistic at least as far out on either side: 2 Phi(-|z|)
+    of DeLong, 2 P(T >= |t|), the two-sided Wilcoxon p, McNemar's two-sided mid-p. A sign flip is not doubled: its two-sided p
+    counts the flips with |flipped| >= |observed|.
+
+    >>> p_two_sided(0.01, 0.99), p_two_sided(0.99, 0.01), p_two_sided(0.6, 0.7)
+    (0.02, 0.02, 1.0)
+    """
+    return float(np.minimum(1.0, 2 * np.minimum(one, other)))
+
+
 def p_wilcoxon(differences: np.ndarray) -> float:
     """One-sided Wilcoxon signed-rank p that patients' differences tend to be above zero.
 

@@ -18,14 +18,15 @@ def patient_signs(patients: np.ndarray, flips: int, seed: int) -> np.ndarray:
 
 
 def p_sign_flip(observed: float, flipped: np.ndarray) -> float:
-    """One-sided p = (1 + #{flipped >= observed}) / (flips + 1) (Phipson and Smyth 2010).
+    """One-sided p = (1 + #{flipped >= observed}) / (flips + 1) (Phipson and Smyth 2010); of absolute values, the two-sided one.
 
     Args:
         observed: the difference of the two means.
         flipped: (flips,) the same difference with the signs of patients flipped.
 
-    >>> p_sign_flip(0.5, np.array([0.1, 0.5, -0.2]))
-    0.5
+    >>> flipped = np.array([0.1, 0.5, -0.6])
+    >>> p_sign_flip(0.5, flipped), p_sign_flip(abs(0.5), np.abs(flipped))
+    (0.5, 0.75)
     """
     # Sums in another order differ in the last digits; an exact tie must count as one.
     tolerance = 1e-12 * max(1.0, abs(observed))

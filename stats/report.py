@@ -24,7 +24,6 @@ import pandas as pd
 from .charts import calibration_section, cost_quality, learning_section, ranks_section, subgroups_section
 from .errors import StatsError
 from .examples import reports_section, segmentations_section
-from .extra import TASK_TITLES, cost_rows, cost_table
 from .figures import Interval, curves, forest, legend_line, signed
 from .ledger import cost_section, data_section, provenance_section
 from .measures import REPORT
@@ -33,6 +32,7 @@ from .provenance import Sidecar, write_artifact
 from .run import Run, read_run, table_rows
 from .scores import METRIC_TITLES, Encoder, Section, find_estimate, points
 from .significance import BEST_CONTROL, FIXED
+from .supplement import TASK_TITLES, cost_rows, cost_table
 from .tables import read_spec
 from .typeset import Panel
 
@@ -237,7 +237,7 @@ def tables_section(run: Run, out: Path) -> Iterator[Html]:
     def link(name: str, text: str) -> Html:
         return tag("a", text, href=Path(os.path.relpath(run.tables.folder / name, out)).as_posix())
 
-    yield tag("p", "Bold: best of a column, underlined: second. Scores are points, 0 to 100. Grey: controls. A shaded "
+    yield tag("p", "Bold: best of a column, underlined: second, controls (grey) aside. Scores are points, 0 to 100. A shaded "
               "row is the publication's. ", run.tables.facts.get("summary", ""), " One by one: ",
               link("paper_vs_measured.md", "paper and measurement"), ". On one page: ",
               link("summary.md", "the summary"), ".")  # fmt: skip

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .extra import TASK_TITLES
 from .provenance import Sidecar, read_sidecar
 from .scores import TASKS, Encoder, Section, find_estimate, points, read_section
+from .supplement import TASK_TITLES
 from .tables import read_encoders
 
 

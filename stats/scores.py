@@ -291,10 +291,10 @@ def _cell(cell: ScoreCell, ranks: Mapping[tuple[str, str, str], int]) -> Cell:
 
 
 def _ranks(cells: Sequence[ScoreCell]) -> dict[tuple[str, str, str], int]:
-    """1 for the best and 2 for the second value of each column; equal printed values share a rank."""
+    """1 for the best and 2 for the second value of each column, controls aside; equal printed values share a rank."""
     ranks = {}
     for place in {(cell.target, cell.metric) for cell in cells}:
-        column = [c for c in cells if (c.target, c.metric) == place and c.value is not None]
+        column = [c for c in cells if (c.target, c.metric) == place and c.value is not None and not c.encoder.control]
         printed = sorted({round(cell.value, 1) for cell in column}, reverse=place[1] not in LOWER_IS_BETTER)
         for cell in column:
             rank = printed.index(round(cell.value, 1)) + 1

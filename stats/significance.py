@@ -21,15 +21,16 @@ from .typeset import Cell, Panel
 
 ALPHA = 0.05
 
+#: Columns of comparisons.csv; the first decides, the others stand beside it.
+TESTS = ("p_one_sided", "p_two_sided", "p_two_level", "p_two_level_two_sided", "p_sign_flip", "p_sign_flip_two_sided", "p_wilcoxon",
+         "p_wilcoxon_two_sided", "p_delong", "p_delong_two_sided", "p_corrected_t", "p_corrected_t_two_sided", "p_non_inferior",
+         "p_equivalent")  # fmt: skip
+
 SIGNIFICANCE_COLUMNS = (
     "table", "rule", "reference", "other", "other_title", "dataset", "dataset_title", "column", "target",
     "metric", "unit", "delta", "low", "high", "sd_delta", "mde", "margin", "power_margin", "p_one_sided",
-    "p_holm", "p_bh", "p_sign_flip", "p_wilcoxon", "p_delong", "p_corrected_t", "p_non_inferior",
-    "p_equivalent", "family_size", "resamples_valid", "outcome", "published_outcome", "verdict", "reason",
+    "p_holm", "p_bh", *TESTS[1:], "family_size", "resamples_valid", "outcome", "published_outcome", "verdict", "reason",
 )  # fmt: skip
-
-#: Columns of comparisons.csv; the first decides, the others stand beside it.
-TESTS = ("p_one_sided", "p_sign_flip", "p_wilcoxon", "p_delong", "p_corrected_t", "p_non_inferior", "p_equivalent")
 
 OUTCOME_MARKS = {"significant_improvement": "✓✓", "nonsignificant_improvement": "✓", "no_improvement": "✗"}
 OUTCOME_WORDS = {"significant_improvement": "significant", "nonsignificant_improvement": "improvement, not significant",
@@ -138,7 +139,7 @@ def significance_panels(rows: Sequence[Mapping[str, Any]], reference: Encoder, s
     """The family against the best other in full, and one line of marks per fixed other."""
     best = [row for row in rows if row["rule"] != FIXED]
     printed = any(row["published_outcome"] for row in best)
-    header = ["Data", "Column", "Metric", "Baseline", "Δ", "[95 %]", "p", "p Holm", "", *(["Published"] if printed else [])]
+    header = ["Data", "Column", "Metric", "Baseline", "Δ", "[95 %]", "p", "2-sided", "p Holm", "", *(["Paper"] if printed else [])]
     drawn = list(dict.fromkeys(resampling(section) for section in sections if not section.gap))
     table = [
         [row["dataset_title"], row["column"], METRIC_TITLES[row["metric"]],
@@ -152,6 +153,8 @@ def significance_panels(rows: Sequence[Mapping[str, Any]], reference: Encoder, s
             f"Δ: {reference.title} minus baseline, points; paired bootstrap, {'; '.join(drawn) or 'nothing drawn'}. Family: the "
             f"{best[0]['family_size'] if best else 0} tested columns of all tasks, aggregates not among them."
         ),
+        'p: one-sided, of "not better", and the one that Holm adjusts; 2-sided: of "no difference in either direction", for a reader who '
+        "had no direction in mind. Both from the same resamples.",
     ]
     if any(row["rule"] == BEST_CONTROL for row in best):
         notes.append("No encoder other than the controls is present: the baseline is the best control, a check that "
@@ -171,7 +174,7 @@ def significance_panels(rows: Sequence[Mapping[str, Any]], reference: Encoder, s
         for row in best
     ]  # fmt: skip
     title = f"{reference.title} against the best other encoder of each column"
-    panels = [Panel(title, header, table, "llllrrrrc" + "c" * printed, notes, lead=4)]
+    panels = [Panel(title, header, table, "llllrrrrrc" + "c" * printed, notes, lead=4)]
     if others:
         panels.append(Panel(f"{reference.title} against each fixed baseline",
                             ["Data", "Column", "Metric", *(title for _, title in others)], against,
@@ -195,9 +198,9 @@ def _attainable(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _numbers(row: Mapping[str, Any]) -> list[str]:
     if row.get("delta") is None:
-        return ["–"] * 4
+        return ["–"] * 5
     interval = f"[{row['low']:+.1f}, {row['high']:+.1f}]" if row.get("low") is not None else "–"
-    return [f"{row['delta']:+.1f}", interval, _p(row["p_one_sided"]), _p(row["p_holm"])]
+    return [f"{row['delta']:+.1f}", interval, _p(row["p_one_sided"]), _p(row["p_two_sided"]), _p(row["p_holm"])]
 
 
 def _p(value: float | None) -> str:

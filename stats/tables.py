@@ -3,10 +3,10 @@
     python -m stats.tables --spec spec.json --out results/tables
     python -m stats.tables --csv mine.csv --out tables
 
-With ``--spec`` (the workflow): table1 ... table6, ``paper_vs_measured``, a one-page ``summary``, and five further tables:
-calibration, subgroups, ranks, learning_curves and overlap. With ``--csv``: classification, segmentation or reports, significance,
-and the same further ones, from predictions made anywhere. `docs/statistics.md` explains the numbers. Nothing is left out
-silently: what was not run is a row with a reason.
+With ``--spec`` (the workflow): table1 ... table6, ``paper_vs_measured``, a one-page ``summary``, and five supplementary
+tables: calibration, subgroups, ranks, learning_curves and overlap. With ``--csv``: classification, segmentation or reports,
+significance, and the supplementary ones without overlap, from predictions made anywhere. `docs/statistics.md` explains the
+numbers. Nothing is left out silently: what was not run is a row with a reason.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from typing import Any
 
 from .compare import Settings
 from .errors import SpecError, StatsError
-from .extra import extra_tables
 from .facts import DATA_COLUMNS, ENCODER_COLUMNS, table1, table2
 from .overlaps import overlap_table, read_overlap, with_copies
 from .own import write_own
@@ -29,6 +28,7 @@ from .provenance import Sidecar, csv_bytes, read_sidecar, sha256, write_artifact
 from .published import Published
 from .scores import SCORE_COLUMNS, TASKS, Encoder, read_section, refuse_mixed_versions, score_cells, score_panel
 from .significance import SIGNIFICANCE_COLUMNS, significance_panels, significance_rows
+from .supplement import supplementary_tables
 from .typeset import Panel, Table
 from .verdicts import VERDICT_COLUMNS, VERDICTS, paper_vs_measured, summarise, summary_page, verdicts_markdown
 
@@ -87,7 +87,7 @@ def write_tables(spec_path: Path | str, out: Path | str) -> Sidecar:
     tests = significance_rows(everything, encoders, spec["reference"], published)
     reference = next(encoder for encoder in encoders if encoder.name == spec["reference"])
     add(6, SIGNIFICANCE_COLUMNS, tests, significance_panels(tests, reference, everything) if everything else [])
-    tables += extra_tables(everything, encoders)
+    tables += supplementary_tables(everything, encoders)
     if not own:
         tables.append(overlap_table(everything, encoders, copies, compared))
 
@@ -153,7 +153,8 @@ your own predictions (--csv):
                         [rg_er, chexbert_ref_0..13, chexbert_hyp_0..13], see docs/formats.md
   Optional everywhere   dataset, replicate (fold or seed), patient_id (without it images count as independent, and every
                         table says so), study_id, sex, age_band, view, site (subgroups)
-  Every encoder must have the same samples with the same truth.
+  Every encoder must have the same samples with the same truth. Which ones are controls is told by --controls, with the
+  names of the column encoder: --controls "Random ViT" "Raw pixels".
 
   Example: encoder,image_id,patient_id,label,target,score
            mine,a.png,p1,Effusion,1,0.83
@@ -174,20 +175,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     source.add_argument("--csv", type=Path, nargs="+", metavar="FILE", help="predictions of your own, see below")
     parser.add_argument("--out", required=True, type=Path, help="folder to write into")
     options = parser.add_argument_group("with --csv")
-    options.add_argument("--reference", metavar="NAME", help="encoder that the others are tested against (default: the first)")
+    options.add_argument("--reference", metavar="NAME",
+                         help="encoder that is tested against the others (default: the first that is no control)")  # fmt: skip
+    options.add_argument("--controls", metavar="NAME", nargs="+",
+                         help="encoders that know nothing (random weights, raw pixels): set apart in every table, never the best "
+                         "other encoder that the reference is tested against, never bold or underlined")  # fmt: skip
     options.add_argument("--resamples", type=int, metavar="B", help="bootstrap resamples (default 2000)")
     options.add_argument("--seed", type=int, help="of every draw (default 0)")
     options.add_argument("--unit", choices=("patient", "study", "image"), help="what is resampled (default patient)")
     options.add_argument("--margin", type=float, help="fraction below which a difference does not matter (default 0.02)")
     options.add_argument("--stratified", action="store_true", default=None, help="resample within sets of positive labels")
     given = vars(parser.parse_args(arguments))
-    spec, csvs, out, reference = (given.pop(name) for name in ("spec", "csv", "out", "reference"))
+    spec, csvs, out, reference, controls = (given.pop(name) for name in ("spec", "csv", "out", "reference", "controls"))
     given = {name: value for name, value in given.items() if value is not None}
-    if spec and (given or reference):
-        parser.error("--reference, --resamples, --seed, --unit, --margin and --stratified belong to --csv; a spec has its own")
+    if spec and (given or reference or controls):
+        parser.error("--reference, --controls, --resamples, --seed, --unit, --margin and --stratified belong to --csv; a spec has its own")
     try:
         if csvs:
-            spec = write_own(csvs, out / "work", reference, Settings(**{"resamples": 2000, **given}))
+            spec = write_own(csvs, out / "work", reference, Settings(**{"resamples": 2000, **given}), controls or ())
         written = write_tables(spec, out)
     except StatsError as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -1,21 +1,23 @@
 """Resampling of patients: distribution, seed, intervals, p values."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.stats import bootstrap as scipy_bootstrap
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, permutation_test
 
 from stats.bootstrap import (
     bca_interval,
     leave_some_out,
     p_one_sided,
-    p_two_sided,
     percentile_interval,
     replicate_weights,
     resample_patients,
     two_level,
 )
 from stats.multiplicity import benjamini_hochberg, holm
+from stats.paired import p_two_sided
 from stats.permutation import p_sign_flip, patient_signs
 
 
@@ -80,8 +82,8 @@ def test_blocks_of_resamples_change_nothing(monkeypatch):
 def test_p_values_count_the_valid_resamples():
     """Undefined resamples do not count; without any valid one there is no p."""
     delta = np.array([0.1, 0.0, -0.2, np.nan])
-    assert p_one_sided(delta) == 3 / 4 and p_two_sided(delta) == 1.0
-    assert np.isnan(p_one_sided(np.array([np.nan]))) and np.isnan(p_two_sided(np.array([np.nan])))
+    assert p_one_sided(delta) == 3 / 4 and p_two_sided(p_one_sided(delta), p_one_sided(-delta)) == 1.0
+    assert np.isnan(p_one_sided(np.array([np.nan]))) and np.isnan(p_two_sided(np.nan, 0.5)) and np.isnan(p_two_sided(0.5, np.nan))
     assert percentile_interval(np.array([np.nan])).valid == 0
 
 
@@ -97,9 +99,18 @@ def test_sign_flip_keeps_its_level():
     assert 0.02 <= below / 400 <= 0.085
 
 
+@pytest.mark.parametrize("shift", [0.4, -0.4])
+def test_sign_flip_two_sided_is_scipys(shift):
+    """With all 1,024 flips, the p of absolute values is scipy's exact two-sided permutation p, but for the one added to both counts."""
+    differences = np.random.default_rng(4).normal(shift, 1, 10)
+    theirs = permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
+    flipped = np.array([(differences * signs).mean() for signs in itertools.product((-1, 1), repeat=10)])
+    assert p_sign_flip(abs(differences.mean()), np.abs(flipped)) == pytest.approx((1 + 1024 * theirs) / 1025, rel=1e-12)
+
+
 def test_no_difference_at_all_has_p_one():
-    """Ties with the observed value count, so identical encoders have p = 1."""
-    assert p_sign_flip(0.0, np.zeros(99)) == 1.0
+    """Ties with the observed value count, so identical encoders have p = 1, one-sided and two-sided."""
+    assert p_sign_flip(0.0, np.zeros(99)) == p_two_sided(p_one_sided(np.zeros(99)), p_one_sided(-np.zeros(99))) == 1.0
 
 
 def test_holm_worked_by_hand():

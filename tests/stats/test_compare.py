@@ -9,20 +9,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm, ttest_rel, wilcoxon
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from stats.calibration import LINE_COLUMNS, recalibration_line
 from stats.compare import COMPARISON_COLUMNS, ESTIMATE_COLUMNS, Settings, compare, main
+from stats.delong import delong
 from stats.errors import (
+    EncoderMissing,
     HashMismatch,
     PredictionsError,
     ProtocolMismatch,
-    ReferenceMissing,
     SampleMismatch,
     SidecarError,
     TruthMismatch,
 )
 
 OUT = "results/stats/linear_probe/toy"
+TESTS = ("p_two_level", "p_sign_flip", "p_wilcoxon", "p_delong", "p_mcnemar", "p_corrected_t")
 
 
 def read(out=OUT):
@@ -103,12 +107,75 @@ def test_the_mirrored_row_is_the_other_side(results):
         assert pd.to_numeric(other[f"{level}high"]).to_numpy() == pytest.approx(-low.to_numpy(), abs=1e-9)
 
 
+def test_two_sided_p_do_not_depend_on_who_is_first(results):
+    """Every test has a two-sided p, the same in both rows: twice the smaller one-sided p; the sign flip counts its own, no smaller one."""
+    folders = [results.write("linear_probe", "toy", name, results.probe_rows(skill, seed), n={"train": 300, "test": 120})
+               for name, skill, seed in (("good", 1.0, 1), ("poor", 0.6, 2))]  # fmt: skip
+    compare("linear_probe", "toy", "good", folders, OUT, Settings(resamples=100))
+    _, comparisons = read()
+    key = ["target", "metric"]
+    one, other = (comparisons[comparisons.encoder == name].set_index(key).sort_index() for name in ("good", "poor"))
+    tests = {name: f"{name}_two_sided" for name in TESTS} | {"p_one_sided": "p_two_sided"}
+    assert {f"{name}_two_sided" for name in TESTS} == {name for name in COMPARISON_COLUMNS if name.endswith("_two_sided")} - {"p_two_sided"}
+    for name, two_sided in tests.items():
+        single, turned, both, both_turned = (pd.to_numeric(rows[column]) for column in (name, two_sided) for rows in (one, other))
+        known = single.notna()
+        assert known.any() and (both.notna() == known).all(), name
+        np.testing.assert_array_equal(both, both_turned)
+        smaller = np.minimum(single, turned)
+        if name == "p_sign_flip":
+            assert (both >= smaller)[known].all() and (both > smaller).any()
+        else:
+            np.testing.assert_allclose(both, np.minimum(1, 2 * smaller), rtol=0, atol=2e-10)
+
+
+def test_two_sided_p_are_those_of_scipy(results):
+    """Wilcoxon, corrected t and DeLong of two encoders' predictions: scipy's two-sided p of patients, folds, and 2 Phi(-|z|)."""
+    frames = {name: results.probe_rows(skill, seed) for name, skill, seed in (("good", 1.0, 1), ("poor", 0.9, 2))}
+    folders = [results.write("linear_probe", "toy", name, rows, n={"train": 10**12, "test": 120}) for name, rows in frames.items()]
+    compare("linear_probe", "toy", "good", folders, OUT, Settings(resamples=50))
+    cells = read()[1].set_index(["encoder", "target", "metric"])
+    label = "Cardiomegaly"
+    single = {name: rows[rows.label == label] for name, rows in frames.items()}
+    squares = {name: (rows.score.astype(float) - rows.target) ** 2 for name, rows in single.items()}
+    by_patient = [squares[name].groupby(single[name].patient_id).mean() for name in single]
+    by_fold = [squares[name].groupby(single[name].replicate).mean() for name in single]
+    target, patients = (single["good"][column].to_numpy()[:120] for column in ("target", "patient_id"))
+    areas = delong(target, np.array([rows.score.to_numpy(dtype=float).reshape(3, -1) for rows in single.values()]), patients)
+    delta, error = areas.difference(0, 1)
+    for name in frames:
+        brier, auroc = cells.loc[name, label, "brier"], cells.loc[name, label, "auroc"]
+        assert float(brier.p_wilcoxon_two_sided) == pytest.approx(wilcoxon(*by_patient, zero_method="pratt").pvalue, abs=1e-9)
+        assert float(brier.p_corrected_t_two_sided) == pytest.approx(ttest_rel(*by_fold).pvalue, abs=1e-6)
+        assert float(auroc.p_delong_two_sided) == pytest.approx(2 * norm.cdf(-abs(delta) / error), abs=1e-9)
+
+
+def test_the_line_of_each_label_has_its_interval(results):
+    """Slope and intercept in estimates.csv hold the interval over patients; where images stand for themselves it is another one."""
+    found = {}
+    for unit in ("patient", "image"):
+        probe(results, unit=unit)
+        rows = read()[0].query("encoder == 'good' and metric == 'brier'").set_index("target")
+        found[unit] = rows.loc["Cardiomegaly", list(LINE_COLUMNS)].astype(float).to_numpy()
+        assert (rows.loc["Agg-6", list(LINE_COLUMNS)] == "").all()
+    rows = results.probe_rows(2.0, 1, replicates=3)
+    rows = rows[rows.label == "Cardiomegaly"]
+    target, patients = (rows[rows.replicate == 0][column].to_numpy() for column in ("target", "patient_id"))
+    scores = rows["score"].to_numpy().reshape(3, -1)
+    for unit, groups in (("patient", patients), ("image", None)):
+        line = recalibration_line(target, scores, groups)
+        assert found[unit] == pytest.approx([*line.intercept, *line.slope], abs=1e-9)
+    assert abs(found["patient"][4] - found["image"][4]) > 1e-3
+
+
 def test_an_encoder_against_its_copy_is_exactly_zero(results):
     """Pairing: equal predictions differ by exactly 0 in every resample, so the interval is [0, 0] and p is 1."""
     probe(results, ("good", 1.0, 1), ("twin", 1.0, 1))
     _, comparisons = read()
     assert (comparisons[["delta", "low", "high", "sd_delta"]].astype(float) == 0).all(axis=None)
     assert (comparisons[["p_one_sided", "p_two_sided"]] == 1).all(axis=None)
+    for name in ("p_two_level_two_sided", "p_sign_flip_two_sided", "p_delong_two_sided"):
+        assert set(pd.to_numeric(comparisons[name]).dropna()) == {1.0}, name
 
 
 def test_an_added_encoder_moves_no_interval(results):
@@ -260,14 +327,14 @@ def test_other_mistakes_have_named_errors(results, capsys):
     folder = results.write("linear_probe", "toy", "good", results.probe_rows(1.0))
     with pytest.raises(PredictionsError, match="dataset"):
         compare("linear_probe", "another", "good", [folder], OUT)
-    with pytest.raises(ReferenceMissing, match="nobody"):
+    with pytest.raises(EncoderMissing, match="nobody"):
         compare("linear_probe", "toy", "nobody", [folder], OUT)
     with pytest.raises(SidecarError, match="no such file"):
         compare("linear_probe", "toy", "good", ["results/linear_probe/toy/never"], OUT)
     diverged = results.write("linear_probe", "toy", "nan", results.probe_rows(1.0).assign(score=np.nan))
     with pytest.raises(PredictionsError, match="not finite"):
         compare("linear_probe", "toy", "nan", [diverged], OUT)
-    with pytest.raises(SystemExit, match="ReferenceMissing"):
+    with pytest.raises(SystemExit, match="EncoderMissing"):
         main(["--task", "linear_probe", "--dataset", "toy", "--reference", "x", "--out", OUT, str(folder)])
 
 

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from stats.bootstrap import resample_patients
 from stats.delong import delong, delong_of_replicates, placements
+from stats.paired import p_two_sided
 from stats.ranking import auroc
 
 ORACLE = json.loads((Path(__file__).parent / "oracle" / "proc.json").read_text())
@@ -35,7 +36,9 @@ def test_p_values_are_procs():
     """One- and two-sided p of the three paired comparisons are those of pROC's roc.test."""
     areas = delong(*proc_data())
     for place, (a, b) in enumerate([(0, 1), (0, 2), (1, 2)]):
-        assert areas.p_two_sided(a, b) == pytest.approx(ORACLE["p_two_sided"][place], rel=1e-9)
+        for one, other in ((a, b), (b, a)):
+            found = p_two_sided(areas.p_one_sided(one, other), areas.p_one_sided(other, one))
+            assert found == pytest.approx(ORACLE["p_two_sided"][place], rel=1e-9)
         assert areas.p_one_sided(a, b) == pytest.approx(ORACLE["p_greater"][place], rel=1e-9)
 
 

@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from stats.bootstrap import percentile_interval, resample_patients
-from stats.errors import PredictionsError, ReferenceMissing, SampleMismatch, StatsError, TruthMismatch
+from stats.errors import EncoderMissing, PredictionsError, SampleMismatch, StatsError, TruthMismatch
 from stats.own import write_own
 from stats.ranking import average_precision
 from stats.tables import Settings, main
@@ -76,7 +76,7 @@ def test_values_and_interval_are_scikit_learns_and_the_bootstraps():
 
 
 def test_every_table_is_there_in_three_forms():
-    """Scores, significance and the four further tables are written, under names without the paper's numbers."""
+    """Scores, significance and the four supplementary tables are written, under names without the paper's numbers."""
     run(probe(sex=["F", "M"]))
     expected = {"classification", "significance", "calibration", "subgroups", "ranks", "learning_curves"}
     assert {path.name for path in OUT.iterdir()} == {f"{n}.{s}" for n in expected for s in ("csv", "tex", "md")} | {"meta.json", "work"}
@@ -90,8 +90,38 @@ def test_the_reference_can_be_named():
     """`--reference` takes a name as the file spells it, and a misspelled one is refused with the one that was meant."""
     run(probe(), "--reference", "théirs & co_1")
     assert {r["reference"] for r in rows("significance")} == {"théirs-co_1"}
-    with pytest.raises(ReferenceMissing, match="did you mean third"):
+    with pytest.raises(EncoderMissing, match="did you mean third"):
         write_own(["mine.csv"], Path("work"), "thrid", Settings(resamples=5))
+
+
+def test_controls_are_set_apart():
+    """`--controls` names encoders that are marked so, are no baseline, not bold or underlined, and not the reference unless asked for."""
+    run(probe(), "--controls", NAMES[0], "third")
+    assert {r["encoder_title"]: r["control"] for r in rows("classification")} == {NAMES[0]: "1", NAMES[1]: "0", NAMES[2]: "1"}
+    tests = rows("significance")
+    assert {r["reference"] for r in tests} == {"théirs-co_1"}, "the first that is no control"
+    best = [r for r in tests if r["rule"] != "fixed"]
+    assert {(r["rule"], r["other_title"]) for r in best} == {("best control (no other encoder present)", NAMES[0])}
+    for name in ("classification", "calibration", "ranks"):
+        lines = [line for line in (OUT / f"{name}.md").read_text().splitlines() if line.startswith(("| Ours", "| third"))]
+        assert lines and all("(control)" in line and "**" not in line and "<u>" not in line for line in lines), name
+    run(probe(), "--controls", "third", "--reference", NAMES[1])
+    assert {r["other_title"] for r in rows("significance") if r["rule"] == "best other encoder"} == {NAMES[0]}
+    means = [float(r["value"]) for r in rows("classification") if r["target"] == "Agg-2"]
+    assert f"**{max(means):.1f}" in (OUT / "classification.md").read_text()
+
+
+def test_a_control_that_is_not_there_is_named():
+    """An unknown control is refused with the name that was meant, nothing is written, and a spec takes no controls."""
+    probe().to_csv("mine.csv", index=False)
+    with pytest.raises(EncoderMissing, match="--controls: got thrid; .*did you mean third"):
+        write_own(["mine.csv"], Path("work"), None, Settings(resamples=5), ["third", "thrid"])
+    assert not Path("work").exists()
+    with pytest.raises(SystemExit, match="EncoderMissing: --controls"):
+        run(probe(), "--controls", "thrid")
+    with pytest.raises(SystemExit) as caught:
+        main(["--spec", "a", "--controls", "third", "--out", "x"])
+    assert caught.value.code == 2
 
 
 def test_no_identifier_leaves_the_work_folder():
@@ -239,7 +269,8 @@ def test_spec_and_csv_exclude_each_other_and_help_tells_the_columns(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
-    needed = ("encoder", "image_id", "label", "target", "score", "structure", "dice", "patient_id", "replicate", "sex", "site")
+    needed = ("encoder", "image_id", "label", "target", "score", "structure", "dice", "patient_id", "replicate", "sex", "site",
+              "--controls")  # fmt: skip
     assert not [word for word in needed if word not in text]
 
 

@@ -9,7 +9,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from stats.bootstrap import minimum_detectable_difference
 from stats.multiplicity import benjamini_hochberg, holm
-from stats.paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_non_inferior, p_wilcoxon, power
+from stats.paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_non_inferior, p_two_sided, p_wilcoxon, power
 
 
 def test_wilcoxon_counts_all_sign_patterns():
@@ -39,6 +39,26 @@ def test_wilcoxon_of_nothing_is_no_test():
     assert p_wilcoxon(np.array([0.1, 0.2, np.nan, 0.3])) == p_wilcoxon(np.array([0.1, 0.2, 0.3]))
 
 
+@pytest.mark.parametrize(("size", "digits"), [(8, 9), (9, 1), (49, 9), (49, 1), (200, 9), (200, 1)])
+def test_wilcoxon_two_sided_is_scipys(size, digits):
+    """Twice the smaller one-sided p is scipy's two-sided p: exact, by all sign patterns, and normal, with and without ties and zeros."""
+    differences = np.random.default_rng(size).normal(0.05, 0.2, size).round(digits)
+    assert (digits == 1) == (len(set(np.abs(differences))) < size)
+    theirs = scipy_stats.wilcoxon(differences, zero_method="pratt", alternative="two-sided").pvalue
+    for side in (differences, -differences):
+        assert p_two_sided(p_wilcoxon(side), p_wilcoxon(-side)) == pytest.approx(theirs, rel=1e-12)
+
+
+def test_corrected_t_two_sided_is_scipys():
+    """Without overlap twice the smaller one-sided p is scipy's two-sided p of the paired t test, for both signs."""
+    differences = np.random.default_rng(0).normal(0.02, 0.02, 10)
+    theirs = scipy_stats.ttest_1samp(differences, 0).pvalue
+    for side in (differences, -differences):
+        found = p_two_sided(p_corrected_resampled_t(side, 0.0), p_corrected_resampled_t(-side, 0.0))
+        assert found == pytest.approx(theirs, rel=1e-12)
+    assert p_two_sided(*(p_corrected_resampled_t(np.zeros(3), 0.1) for _ in range(2))) == 1.0
+
+
 def test_corrected_t_is_the_plain_t_without_overlap_and_larger_with():
     """With n_test / n_train = 0 it is scipy's one-sided paired t test; any overlap makes p larger."""
     random = np.random.default_rng(0)
@@ -57,12 +77,15 @@ def test_corrected_t_by_hand():
 
 
 def test_mcnemar_is_statsmodels_less_half_the_observed_split():
-    """Twice the one-sided mid-p of the winning side is statsmodels' exact McNemar p less the probability of the observed split."""
+    """The two-sided mid-p is statsmodels' exact McNemar p less the probability of the observed split, and 1 of an even split."""
     random = np.random.default_rng(1)
     one, other = random.random(80) < 0.8, random.random(80) < 0.6
     table = [[np.sum(one & other), np.sum(one & ~other)], [np.sum(~one & other), np.sum(~one & ~other)]]
     split = scipy_stats.binom.pmf(table[0][1], table[0][1] + table[1][0], 0.5)
-    assert 2 * p_mcnemar(one, other) == pytest.approx(mcnemar(table, exact=True).pvalue - split, rel=1e-9)
+    for a, b in ((one, other), (other, one)):
+        assert p_two_sided(p_mcnemar(a, b), p_mcnemar(b, a)) == pytest.approx(mcnemar(table, exact=True).pvalue - split, rel=1e-9)
+    even = np.array([1, 1, 0, 0]), np.array([0, 0, 1, 1])
+    assert p_two_sided(p_mcnemar(*even), p_mcnemar(*even[::-1])) == pytest.approx(1.0, abs=1e-12)
     assert np.isnan(p_mcnemar(one, one))
 
 

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from stats.bootstrap import bca_interval, p_one_sided, p_two_sided, percentile_interval
+from stats.bootstrap import bca_interval, p_one_sided, percentile_interval
 from stats.calibration import brier_terms, calibration_error, equal_mass_bins
 from stats.delong import delong
 from stats.multiplicity import benjamini_hochberg, holm
-from stats.paired import p_equivalent, p_mcnemar, p_non_inferior
+from stats.paired import p_equivalent, p_mcnemar, p_non_inferior, p_two_sided
 from stats.ranking import average_precision_and_auroc
 from stats.ranks import critical_difference, rank_intervals
 
@@ -107,7 +107,7 @@ def test_bootstrap_p_are_probabilities_of_consistent_claims(delta):
         assert np.isnan(p_one_sided(delta)) and np.isnan(p_equivalent(delta, 0.1))
         return
     one, other = p_one_sided(delta), p_one_sided(-delta)
-    assert 0 < one <= 1 and one + other >= 1 and p_two_sided(delta) <= 1
+    assert 0 < one <= 1 and one + other >= 1 and p_two_sided(one, other) <= 1
     assert p_equivalent(delta, 0.1) >= max(p_non_inferior(delta, 0.1), p_non_inferior(-delta, 0.1)) - 1e-15
     assert p_non_inferior(delta, 0.2) <= p_non_inferior(delta, 0.1) <= p_non_inferior(delta, 0.0) == one
 

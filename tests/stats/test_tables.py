@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from stats.compare import Settings, compare
 from stats.errors import ProtocolMismatch, SpecError
@@ -189,6 +190,17 @@ def test_best_and_second_are_printed_so(tables):
     assert f"\\textbf{{\\num{{{best:.1f} \\pm" in Path("results/tables/table3.tex").read_text()
 
 
+def test_a_control_is_neither_best_nor_second(tables):
+    """A control that is best of all has its value and no mark, and neither has the only encoder that is left beside controls."""
+    table = {row["encoder"]: float(row["value"]) for row in rows("table3") if row["target"] == "Agg-6" and row["value"]}
+    best = max(table, key=table.get)
+    spec = json.loads(Path("spec.json").read_text())
+    Path("spec.json").write_text(json.dumps(spec | {"controls": [*spec["controls"], best], "reference": "rad_dino"}))
+    write_tables("spec.json", "results/tables")
+    text = Path("results/tables/table3.md").read_text()
+    assert f"{table[best]:.1f} ±" in text and "**" not in text and "<u>" not in text
+
+
 def test_table6_uses_the_best_encoder_that_is_not_a_control(tables):
     """The best-per-column baseline is RAD-DINO, never the control; each fixed baseline is in the CSV as well."""
     six = rows("table6")
@@ -200,11 +212,12 @@ def test_table6_uses_the_best_encoder_that_is_not_a_control(tables):
 
 
 def test_table6_adjusts_over_the_family(tables):
-    """p Holm is never below p, the family counts the tested columns only, and marks follow p Holm."""
+    """p Holm is statsmodels' of the one-sided p, the family counts the tested columns only, and marks follow p Holm."""
     best = [row for row in rows("table6") if row["rule"] == "best other encoder" and row["delta"]]
     assert {row["family_size"] for row in best} == {str(len(best))} == {"10"}
+    p = [float(row["p_one_sided"]) for row in best]
+    assert [float(row["p_holm"]) for row in best] == pytest.approx(multipletests(p, method="holm")[1], abs=1e-9)
     for row in best:
-        assert float(row["p_holm"]) >= float(row["p_one_sided"])
         expected = ("no_improvement" if float(row["delta"]) <= 0 else "significant_improvement"
                     if float(row["p_holm"]) < 0.05 else "nonsignificant_improvement")  # fmt: skip
         assert row["outcome"] == expected
@@ -230,7 +243,7 @@ def test_table6_published_outcomes(tables):
 
 
 def test_table6_has_the_papers_marks_and_every_test_beside_them(tables):
-    """The table shows ✓✓, ✓ or ✗ measured and published beside p; the CSV adds DeLong, sign-flip and the others of comparisons.csv."""
+    """The table shows ✓✓, ✓ or ✗ measured and published beside p, one- and two-sided; the CSV adds every other test of comparisons.csv."""
     best = [row for row in rows("table6") if row["rule"] == "best other encoder" and row["delta"]]
     text = Path("results/tables/table6.md").read_text().split("against each fixed")[0]
     marks = {"significant_improvement": "✓✓", "nonsignificant_improvement": "✓", "no_improvement": "✗"}
@@ -239,11 +252,12 @@ def test_table6_has_the_papers_marks_and_every_test_beside_them(tables):
     for row in (row for row in best if row["dataset"] == "probe"):
         line = shown[row["column"]]
         assert line[-2:] == [marks[row["outcome"]], marks[row["published_outcome"]]]
-        assert line[-4] == f"{float(row['p_one_sided']):.3f}" and line[-3] == f"{float(row['p_holm']):.3f}"
+        assert line[-5:-2] == [f"{float(row[name]):.3f}" for name in ("p_one_sided", "p_two_sided", "p_holm")]
     with open("results/stats/segmentation/masks/comparisons.csv", encoding="utf-8", newline="") as of:
         source = {(r["encoder"], r["other"], r["target"]): r for r in csv.DictReader(of) if r["metric"] == "dice"}
     (lungs,) = [row for row in best if row["target"] == "lungs"]
-    for name in ("p_sign_flip", "p_wilcoxon", "p_non_inferior", "p_equivalent", "power_margin"):
+    for name in ("p_two_sided", "p_sign_flip", "p_sign_flip_two_sided", "p_wilcoxon", "p_wilcoxon_two_sided", "p_non_inferior",
+                 "p_equivalent", "power_margin"):  # fmt: skip
         assert lungs[name] == source["radjepa", "rad_dino", "lungs"][name] != ""
     assert float(lungs["margin"]) == 2.0 and lungs["p_delong"] == ""
 

@@ -1,4 +1,4 @@
-"""Tables beside the paper's six: calibration, subgroups, ranks, learning curves; and cost beside quality.
+"""Supplementary tables, beside the paper's six: calibration, subgroups, ranks, learning curves; and cost beside quality.
 
 Each is there in every run. Where nothing is known (no probabilities, no subgroups, no cost), a note says so. Cost differs
 between two runs of the same protocol, so its table lies with the page and not with the tables.
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .calibration import LINE_COLUMNS
 from .provenance import Sidecar
 from .ranks import CriticalDifference, critical_difference
 from .scores import METRIC_TITLES, Encoder, Section, find_estimate, points, resampling
@@ -20,7 +21,8 @@ from .subgroups import METRICS as SUBGROUP_METRICS
 from .typeset import Cell, Panel, Table
 
 CALIBRATION_COLUMNS = ("dataset", "dataset_title", "encoder", "encoder_title", "control", "target", "brier", "brier_low", "brier_high",
-                       "ece", "ece_low", "ece_high", "intercept", "slope", "n_images", "n_positive", "state", "reason")  # fmt: skip
+                       "ece", "ece_low", "ece_high", "intercept", "intercept_low", "intercept_high", "slope", "slope_low", "slope_high",
+                       "n_images", "n_positive", "state", "reason")  # fmt: skip
 SUBGROUP_COLUMNS = ("dataset", "dataset_title", "encoder", "encoder_title", "control", "target", "metric", "unit", "grouping", "kind",
                     "group", "worst", "value", "low", "high", "resamples_valid", "n_images", "n_patients", "n_positive", "state",
                     "reason")  # fmt: skip
@@ -33,11 +35,15 @@ COST_COLUMNS = ("encoder", "encoder_title", "control", "parameters", "image_size
                 *(f"{stage}_{what}" for stage in STAGES for what in ("seconds", "gpu_seconds", "device")), "seconds", "gpu_seconds",
                 "auprc", "dice", "mean_rank", "pareto", "reason")  # fmt: skip
 
+LINE_MEANING = {
+    "slope": "1 is perfect; below 1: probabilities too extreme.",
+    "intercept": "0 is perfect; below 0: probabilities too high on the whole.",
+}
 TASK_TITLES = {3: "Classification", 4: "Segmentation", 5: "Report generation"}
 GROUPING_TITLES = {"sex": "sex", "age_band": "age", "view": "view", "site": "site"}
 
 
-def extra_tables(sections: Sequence[Section], encoders: Sequence[Encoder]) -> list[Table]:
+def supplementary_tables(sections: Sequence[Section], encoders: Sequence[Encoder]) -> list[Table]:
     """The four that depend on predictions only, and so are the same in every run of the same protocol."""
     return [
         _calibration(sections, encoders),
@@ -108,7 +114,8 @@ def _calibration(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Ta
         for metric in ("brier", "ece"):
             found = [[find_estimate(one, e, t, metric) for t in order] for e in present]
             cells = [[_name(e), *(_fraction_cell(row) for row in line)] for e, line in zip(present, found, strict=True)]
-            values = [[None if _number(row.get("value")) is None else round(float(row["value"]), 3) for row in line] for line in found]
+            values = [[None if e.control or not row.get("value") else round(float(row["value"]), 3) for row in line]
+                      for e, line in zip(present, found, strict=True)]  # fmt: skip
             _columnwise(cells, values, lowest=True)
             title = {"brier": "Brier score", "ece": "calibration error (ECE)"}[metric]
             kind = "reflected" if metric == "ece" else "percentile"
@@ -118,10 +125,10 @@ def _calibration(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Ta
                              "larger than the truth: the interval is reflected about the value and may end just below it.")  # fmt: skip
             panels.append(Panel(f"{one.title}: {title}", ["Encoder", *(targets[t] for t in order)], cells, notes=notes))
         single = [t for t in order if not t.startswith("Agg-")]
-        lines = [[_name(e), *(_line_cell(find_estimate(one, e, t, "brier")) for t in single)] for e in present]
-        panels.append(Panel(f"{one.title}: recalibration slope (intercept)", ["Encoder", *(targets[t] for t in single)], lines,
-                            notes=["1 (0) is perfect. Slope below 1: probabilities too extreme; intercept below 0: too high on the whole. "
-                                   "Means over replicates, without intervals."]))  # fmt: skip
+        for name, meaning in LINE_MEANING.items():
+            lines = [[_name(e), *(_line_cell(find_estimate(one, e, t, "brier"), name) for t in single)] for e in present]
+            notes = [f"{meaning} Mean over replicates; [95 %: ± 1.96 standard errors, clustered by {one.facts.get('unit', 'patient')}]."]
+            panels.append(Panel(f"{one.title}: recalibration {name}", ["Encoder", *(targets[t] for t in single)], lines, notes=notes))
         absent = [e for e in encoders if e not in present]
         if absent:
             panels[-1].notes.append(f"– {', '.join(e.title for e in absent)}: no probabilities on {one.title}")
@@ -136,17 +143,21 @@ def _calibration_row(one: Section, encoder: Encoder, target: str) -> dict[str, A
     for name, estimate in (("brier", brier), ("ece", ece)):
         row |= {name: _number(estimate.get("value")), f"{name}_low": _number(estimate.get("low")),
                 f"{name}_high": _number(estimate.get("high"))}  # fmt: skip
-    return row | {"intercept": _number(brier.get("calibration_intercept")), "slope": _number(brier.get("calibration_slope")),
-                  "state": brier.get("state", ""), "reason": brier.get("reason", "")}  # fmt: skip
+    row |= {name.removeprefix("calibration_"): _number(brier.get(name)) for name in LINE_COLUMNS}
+    return row | {"state": brier.get("state", ""), "reason": brier.get("reason", "")}
 
 
 def _fraction_cell(row: Mapping[str, str]) -> Cell:
     return Cell(f"{float(row['value']):.3f}", _interval(row, 1.0, 3)) if row.get("value") else Cell("–")
 
 
-def _line_cell(row: Mapping[str, str]) -> str:
-    slope, intercept = _number(row.get("calibration_slope")), _number(row.get("calibration_intercept"))
-    return "–" if slope is None else f"{slope:.2f} ({intercept:+.2f})".replace("-", "−")
+def _line_cell(row: Mapping[str, str], name: str) -> Cell:
+    value, low, high = (_number(row.get(f"calibration_{name}{end}")) for end in ("", "_low", "_high"))
+    if value is None:
+        return Cell("–")
+    form = "{:+.2f}" if name == "intercept" else "{:.2f}"
+    interval = f"[{form}, {form}]".format(low, high) if low is not None else ""
+    return Cell(form.format(value).replace("-", "−"), interval.replace("-", "−"))
 
 
 # ---------------------------------------------------------------- subgroups

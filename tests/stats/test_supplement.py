@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stats.calibration import LINE_COLUMNS
 from stats.compare import Settings, compare
 from stats.figures import Place, curves, rank_diagram, reliability, scatter
 from stats.ranks import critical_difference
@@ -48,7 +49,7 @@ def build(results: Results) -> None:
         compare(task, dataset, "best", of_task, f"results/stats/{task}/{dataset}", Settings(resamples=60))
     entry = {"index": "none", "paper": None}
     spec = {
-        "title": "Extra", "results": "results", "reference": "best", "encoders": list(ENCODERS), "controls": ["raw"], "cards": cards,
+        "title": "Supplement", "results": "results", "reference": "best", "encoders": list(ENCODERS), "controls": ["raw"], "cards": cards,
         "table3": [entry | {"dataset": "probe", "title": "Probe", "stats": "results/stats/linear_probe/probe",
                             "metrics": ["auprc", "auroc"], "columns": {label: label for label in SIX}}],
         "table4": [entry | {"dataset": "masks", "title": "Masks", "stats": "results/stats/segmentation/masks",
@@ -59,7 +60,7 @@ def build(results: Results) -> None:
 
 @pytest.fixture(scope="module")
 def written_once(tmp_path_factory):
-    root = tmp_path_factory.mktemp("extra")
+    root = tmp_path_factory.mktemp("supplement")
     with contextlib.chdir(root):
         build(Results(root))
         write_tables("spec.json", "results/tables")
@@ -92,14 +93,35 @@ def test_calibration_holds_the_estimates(written):
         brier, ece = (estimates[row["encoder"], row["target"], metric] for metric in ("brier", "ece"))
         assert [row[k] for k in ("brier", "brier_low", "brier_high")] == [brier[k] for k in ("value", "low", "high")]
         assert [row[k] for k in ("ece", "ece_low", "ece_high")] == [ece[k] for k in ("value", "low", "high")]
-        assert (row["slope"], row["intercept"]) == (brier["calibration_slope"], brier["calibration_intercept"])
+        for name in LINE_COLUMNS:
+            assert row[name.removeprefix("calibration_")] == brier[name]
+
+
+def test_slope_and_intercept_are_printed_with_their_intervals(written):
+    """Markdown, LaTeX and the page show the slope and the intercept of each label over [low, high] of the estimates."""
+    (row,) = [r for r in of_stats("estimates") if (r["encoder"], r["target"], r["metric"]) == ("best", SIX[0], "brier")]
+    files = {"md": "results/tables/calibration.md", "tex": "results/tables/calibration.tex", "html": "results/report/index.html"}
+    texts = {kind: Path(path).read_text(encoding="utf-8").replace("\\", "").replace("$-$", "−") for kind, path in files.items()}
+    for name, form in (("slope", "{:.2f}"), ("intercept", "{:+.2f}")):
+        value, low, high = (form.format(float(row[f"calibration_{name}{end}"])).replace("-", "−") for end in ("", "_low", "_high"))
+        assert float(row[f"calibration_{name}_low"]) < float(row[f"calibration_{name}"]) < float(row[f"calibration_{name}_high"])
+        for kind, text in texts.items():
+            assert f"recalibration {name}" in text and f"[{low}, {high}]" in text and value in text, (kind, name)
+        assert f"| Best | {value}<br>[{low}, {high}] |" in texts["md"]
+    assert "clustered by patient" in texts["md"]
 
 
 def test_lowest_brier_is_marked_best(written):
-    """Less is better: the smallest printed Brier score of a column is bold."""
+    """Less is better: the smallest printed Brier score of a column is bold, a control's is never marked."""
     text = Path("results/tables/calibration.md").read_text().split("calibration error")[0]
     values = [float(r["brier"]) for r in rows("tables/calibration") if r["target"] == "Agg-6"]
     assert f"**{min(values):.3f}**" in text and f"**{max(values):.3f}**" not in text
+    spec = json.loads(Path("spec.json").read_text())
+    Path("spec.json").write_text(json.dumps(spec | {"controls": ["best"]}))  # its card says that raw is one
+    write_tables("spec.json", "results/tables")
+    changed = Path("results/tables/calibration.md").read_text().split("calibration error")[0]
+    (best,) = [line for line in changed.splitlines() if line.startswith("| Best (control)")]
+    assert "**" not in best and "<u>" not in best and changed.count("**") == text.count("**")
 
 
 def test_subgroups_name_the_worst_group_and_its_gap(written):
