@@ -4,7 +4,8 @@
 
 Scores of an image are binormal: positives are shifted by d, and two encoders share part of their noise, so the true AUROC
 is Phi(d / sqrt 2) and the true AUPRC an integral. Sizes and prevalences are those of the paper's test sets. Dice is beta
-distributed. Calibration: the said logits are a known line away from the true ones. Every function of `stats` is called as
+distributed. Calibration: the said logits are a known line away from the true ones. Reports: matches of n-grams are binomial, with a
+chance that the reports of a patient share. Every function of `stats` is called as
 `stats.compare` calls it.
 """
 
@@ -22,12 +23,22 @@ from scipy.stats import beta, norm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from stats.bootstrap import bca_interval, leave_some_out, p_one_sided, percentile_interval, resample_patients  # noqa: E402
-from stats.calibration import recalibration_line  # noqa: E402
+from stats.bootstrap import (  # noqa: E402
+    bca_interval,
+    leave_some_out,
+    p_one_sided,
+    percentile_interval,
+    reflected,
+    replicate_weights,
+    resample_patients,
+    two_level,
+)
+from stats.calibration import calibration_error, equal_mass_bins, recalibration_line  # noqa: E402
 from stats.delong import delong  # noqa: E402
-from stats.paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_two_sided, p_wilcoxon, power  # noqa: E402
+from stats.paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_non_inferior, p_two_sided, p_wilcoxon, power  # noqa: E402
 from stats.permutation import p_sign_flip, patient_signs  # noqa: E402
 from stats.ranking import average_precision_and_auroc  # noqa: E402
+from stats.text import corpus_bleu4  # noqa: E402
 
 #: title -> (images, positives) of the paper's test sets
 CLASSIFICATION = {"VinDr Lung Opacity": (3000, 84), "VinDr Pleural thickening": (3000, 169), "VinDr Cardiomegaly": (3000, 309),
@@ -37,6 +48,12 @@ SEGMENTATION = {"ribs": 49, "lungs, zones": 171}
 SHIFT, SHARED = 1.8, 0.8  # d of both encoders (AUROC 0.90), correlation of their noise
 DICE = (30.0, 3.5)  # mean 0.896, SD 0.052
 LOGIT_SD = 1.2  # of the true chances
+AGGREGATED = (84, 309, 169, 219, 216, 111)  # positives of the six printed labels among VinDr's 3,000
+MARGIN = 0.02  # of the non-inferiority tests, as shipped
+#: title -> intercept and slope of the line from the said to the true logits
+SAID = {"ECE, perfect": (0.0, 1.0), "ECE, a little off": (-0.3, 0.8), "ECE, far off": (-0.8, 0.6)}
+REPORTS, OF_A_PATIENT = 2460, 3  # MIMIC-CXR's test set is of this size
+QUALITY = (6.0, 9.0)  # chance that a word matches: mean 0.4
 INTERCEPTS, SLOPES = np.linspace(-0.6, 0.2, 5), np.linspace(0.8, 1.2, 5)  # recalibration lines of five folds
 
 
@@ -116,6 +133,121 @@ def coverage_of_recalibration(images: int, positives: int, studies: int, seed: i
     return {"recalibration intercept": hits[0] / studies, "recalibration slope": hits[1] / studies}
 
 
+def difference_in_classification(images: int, positives: int, studies: int, resamples: int, seed: int) -> dict[str, float]:
+    """The same for the difference of two encoders, as Table 6 prints it; and the level of non-inferiority.
+
+    The first encoder is worse by exactly the margin in AUPRC, so at most 5 % of the studies may call it not inferior.
+    """
+    prevalence = positives / images
+    wanted = true_auprc(prevalence, SHIFT) - MARGIN
+    worse = brentq(lambda shift: true_auprc(prevalence, shift) - wanted, 0.1, SHIFT)
+    truth = -MARGIN, norm.cdf(worse / np.sqrt(2)) - norm.cdf(SHIFT / np.sqrt(2))
+    draws = resample_patients([f"{k:05d}" for k in range(images)], resamples, seed)
+    counts = np.ascontiguousarray(draws.counts.T, dtype=np.uint16).T
+    random, hits, inferior = np.random.default_rng([seed, images, positives, 6]), np.zeros(2), 0
+    for _ in range(studies):
+        target, pair = scores(random, images, positives, [worse, SHIFT])
+        one, other = (np.array(average_precision_and_auroc(target, score, counts)) for score in pair)
+        intervals = [percentile_interval(delta) for delta in one - other]
+        hits += [interval.low <= value <= interval.high for interval, value in zip(intervals, truth, strict=True)]
+        inferior += p_non_inferior(one[0] - other[0], MARGIN) < 0.05
+    return {"difference of AUPRC": hits[0] / studies, "difference of AUROC": hits[1] / studies,
+            "non-inferiority at the margin, AUPRC": inferior / studies}  # fmt: skip
+
+
+def difference_of_means(images: int, studies: int, resamples: int, seed: int) -> dict[str, float]:
+    """The same for mean Dice, of which the first encoder has less by the margin."""
+    ids = np.array([f"{k:05d}" for k in range(images)], dtype=object)
+    draws = resample_patients(ids, resamples, seed)
+    random, hits, inferior = np.random.default_rng([seed, images, 7]), 0, 0
+    for _ in range(studies):
+        one, other = dice(random, images, -MARGIN)
+        drawn = draws.resampled(draws.patient_sums(ids, one - other)) / images
+        interval = percentile_interval(drawn)
+        hits += interval.low <= -MARGIN <= interval.high
+        inferior += p_non_inferior(drawn, MARGIN) < 0.05
+    return {"difference of Dice": hits / studies, "non-inferiority at the margin, Dice": inferior / studies}
+
+
+def coverage_of_an_aggregate(images: int, positives: Iterable[int], studies: int, resamples: int, seed: int) -> dict[str, float]:
+    """The same for the mean over labels, whose scores share part of an image's noise."""
+    positives = tuple(positives)
+    truth = np.mean([true_auprc(count / images, SHIFT) for count in positives]), norm.cdf(SHIFT / np.sqrt(2))
+    draws = resample_patients([f"{k:05d}" for k in range(images)], resamples, seed)
+    counts = np.ascontiguousarray(draws.counts.T, dtype=np.uint16).T
+    random, hits = np.random.default_rng([seed, images, 8]), np.zeros(2)
+    for _ in range(studies):
+        common, of_labels = random.normal(size=images), []
+        for count in positives:
+            target = random.random(images) < count / images
+            score = SHIFT * target + np.sqrt(0.5) * common + np.sqrt(0.5) * random.normal(size=images)
+            of_labels.append(average_precision_and_auroc(target, score, counts))
+        for k, samples in enumerate(np.mean(of_labels, axis=0)):
+            interval = percentile_interval(samples)
+            hits[k] += interval.low <= truth[k] <= interval.high
+    return {"AUPRC": hits[0] / studies, "AUROC": hits[1] / studies}
+
+
+def chances(images: int, positives: int) -> tuple[float, np.ndarray]:
+    """Middle of the true logits that gives so many positives on average, and a fine grid of their spread around it."""
+    grid = LOGIT_SD * norm.ppf((np.arange(10_000) + 0.5) / 10_000)
+    return brentq(lambda logit: expit(logit + grid).mean() - positives / images, -20, 20), grid
+
+
+def true_calibration_error(middle: float, grid: np.ndarray, line: tuple[float, float], bins: int = 10) -> float:
+    """Calibration error of endlessly many images: bins at the deciles of the said probability."""
+    said = expit((middle + grid - line[0]) / line[1])
+    return float(np.abs((said - expit(middle + grid)).reshape(bins, -1).sum(axis=1)).sum() / grid.size)
+
+
+def coverage_of_calibration_error(images: int, positives: int, studies: int, resamples: int, seed: int) -> dict[str, float]:
+    """The same for the calibration error with its reflected interval, of probabilities that are more or less well calibrated."""
+    middle, grid = chances(images, positives)
+    truth = [true_calibration_error(middle, grid, line) for line in SAID.values()]
+    ids = np.array([f"{k:05d}" for k in range(images)], dtype=object)
+    draws = resample_patients(ids, resamples, seed)
+    random, hits = np.random.default_rng([seed, images, positives, 9]), np.zeros(len(SAID))
+    for _ in range(studies):
+        logit = middle + LOGIT_SD * random.normal(size=images)
+        target = random.random(images) < expit(logit)
+        parts = []
+        for intercept, slope in SAID.values():
+            said = expit((logit - intercept) / slope)
+            cut = equal_mass_bins(said)
+            per_bin = np.zeros((images, 3, cut.count))
+            per_bin[np.arange(images), :, cut.of_image] = np.stack([np.ones(images), said, target], axis=1)
+            parts.append(per_bin)
+        totals = draws.resampled(np.stack(parts, axis=1))  # ids are sorted, so the images are the patients
+        for k, part in enumerate(parts):
+            value = float(calibration_error(*part.sum(axis=0)))
+            interval = reflected(percentile_interval(calibration_error(*np.moveaxis(totals[:, k], 1, 0))), value)
+            hits[k] += interval.low <= truth[k] <= interval.high
+    return dict(zip(SAID, hits / studies, strict=True))
+
+
+def coverage_of_reports(studies: int, resamples: int, seed: int) -> dict[str, float]:
+    """The same for corpus BLEU-4 and a mean over reports; the reports of a patient resemble each other."""
+    patients = np.repeat([f"{k:05d}" for k in range(REPORTS // OF_A_PATIENT)], OF_A_PATIENT).astype(object)
+    draws = resample_patients(patients, resamples, seed)
+    random, hits = np.random.default_rng([seed, 10]), np.zeros(2)
+    lengths = np.arange(20, 90)
+    guesses = np.array([np.mean(lengths - k) for k in range(4)])
+    moments = np.cumprod([(QUALITY[0] + k) / (sum(QUALITY) + k) for k in range(4)])  # of the chance that a word matches
+    truth = corpus_bleu4(np.concatenate([guesses * moments, guesses, [lengths.mean(), lengths.mean() + 5]])), moments[0]
+    for _ in range(studies):
+        shared = np.sqrt(0.5) * random.normal(size=REPORTS // OF_A_PATIENT).repeat(OF_A_PATIENT)
+        quality = beta.ppf(norm.cdf(shared + np.sqrt(0.5) * random.normal(size=REPORTS)), *QUALITY)
+        written = random.choice(lengths, REPORTS)
+        guess = written[:, None] - np.arange(4)
+        match = random.binomial(guess, quality[:, None] ** np.arange(1, 5))
+        rows = np.column_stack([match, guess, written, written + random.poisson(5, REPORTS), quality])
+        totals = draws.resampled(draws.patient_sums(patients, rows.astype(np.float64)))
+        for k, samples in enumerate((corpus_bleu4(totals[:, :10]), totals[:, 10] / REPORTS)):
+            interval = percentile_interval(samples)
+            hits[k] += interval.low <= truth[k] <= interval.high
+    return {"BLEU-4 of the corpus": hits[0] / studies, "mean over reports (ROUGE-L)": hits[1] / studies}
+
+
 # ---------------------------------------------------------------- tests
 
 
@@ -166,6 +298,24 @@ def level_at_the_margin(images: int, studies: int, resamples: int, seed: int, ma
     return {"equivalence (TOST) at the margin, Dice": np.mean(np.array(found) < 0.05)}
 
 
+def level_of_two_levels(images: int, replicates: int, studies: int, resamples: int, seed: int, spread: float = 1.0) -> dict[str, float]:
+    """Two equal encoders whose training runs scatter, by `spread` standard errors of the patients: patients and runs are drawn.
+
+    The interval over patients alone knows nothing of the runs; it stands beside for comparison.
+    """
+    ids = np.array([f"{k:05d}" for k in range(images)], dtype=object)
+    draws, weights = resample_patients(ids, resamples, seed), replicate_weights(replicates, resamples, seed)
+    random, found = np.random.default_rng([seed, images, replicates, 11]), []
+    scatter = spread * np.sqrt(2 * 0.02**2 / images)
+    for _ in range(studies):
+        one, other = dice(random, images)
+        delta = (one - other)[:, None] + scatter * random.normal(size=replicates)
+        samples = draws.resampled(draws.patient_sums(ids, delta)).T / images
+        both, alone = two_level(samples, weights), samples.mean(axis=0)
+        found.append([_both(p_one_sided(of), p_one_sided(-of)) for of in (both, alone)])
+    return _shares(found, "patients and runs", "patients alone (for comparison)")
+
+
 def level_of_corrected_t(studies: int, seed: int, folds: int = 5) -> dict[str, float]:
     """Folds whose differences are correlated as Nadeau and Bengio assume, n_test / (n_test + n_train)."""
     random, ratio = np.random.default_rng([seed, 4]), 1 / (folds - 1)
@@ -212,11 +362,16 @@ def main() -> None:
 def page(studies: int, resamples: int, seed: int) -> str:
     """Markdown with every table."""
     error = 100 * 1.96 * np.sqrt(0.05 * 0.95 / studies)
+    size = studies, resamples, seed
+    differences = {name: difference_in_classification(n, p, *size) for name, (n, p) in CLASSIFICATION.items()}
+    of_means = {name: difference_of_means(n, 4 * studies, resamples, seed) for name, n in SEGMENTATION.items()}
     parts = [
         "# Coverage, level and power",
         f"`python benchmarks/coverage.py --studies {studies} --resamples {resamples} --seed {seed} --out docs/coverage.md`",
         f"{studies} simulated studies each, {resamples} resamples; Monte Carlo error of a share near 5 or 95 %: ±{error:.1f} "
-        f"points (Dice and recalibration: {4 * studies} studies, ±{error / 2:.1f}; corrected t: {10 * studies}).",
+        f"points (Dice, recalibration and training runs: {4 * studies} studies, ±{error / 2:.1f}; corrected t: {10 * studies}). "
+        f"One set of {resamples} draws serves all studies of a row, which moves its 95 % intervals as a whole by about "
+        f"±{1.96 * np.sqrt(2) * 100 * np.sqrt(0.025 * 0.975 / resamples):.1f} more.",
         "## Share of 95 % intervals that hold the truth (%)",
         table("test set", {f"{name} ({p} of {n})": coverage_of_classification(n, p, studies, resamples, seed)
                            for name, (n, p) in CLASSIFICATION.items()}),
@@ -224,16 +379,61 @@ def page(studies: int, resamples: int, seed: int) -> str:
                            for name, n in SEGMENTATION.items()}),
         table("test set, five folds, two images of a patient", {
             f"{name} ({p} of {n})": coverage_of_recalibration(n, p, 4 * studies, seed) for name, (n, p) in CLASSIFICATION.items()}),
+        table("test set, difference of two encoders", {name: without(one, "non-inferiority") for name, one in differences.items()}),
+        table("test set, difference of two encoders", {name: without(one, "non-inferiority") for name, one in of_means.items()}),
+        table("mean over labels", {"VinDr, Agg-6 (6 labels, 3000 images)": coverage_of_an_aggregate(3000, AGGREGATED, *size)}),
+        table(f"test set, {REPORTS} reports of {REPORTS // OF_A_PATIENT} patients", {"MIMIC-CXR": coverage_of_reports(*size)}),
+        table("test set, reflected interval of the calibration error", {
+            f"{name} ({CLASSIFICATION[name][1]} of {CLASSIFICATION[name][0]})": coverage_of_calibration_error(*CLASSIFICATION[name], *size)
+            for name in ("VinDr Lung Opacity", "VinDr Cardiomegaly")}),
         "## Share of studies that call the first of two equal encoders better (%, one-sided tests at 5 %) or the two different (two-sided)",
         table("test set", {name: level_of_classification(n, p, studies, resamples, seed) for name, (n, p) in CLASSIFICATION.items()}),
         table("test set", {name: level_of_a_mean(n, 4 * studies, resamples, seed) | level_at_the_margin(n, 4 * studies, resamples, seed)
                            for name, n in SEGMENTATION.items()}),
         table("", {"": level_of_corrected_t(10 * studies, seed)}),
+        table("mean Dice of 171 images, training runs that scatter as much as the sample of patients does", {
+            f"{runs} runs": level_of_two_levels(171, runs, 4 * studies, resamples, seed) for runs in (3, 5, 10)}),
+        "## Share of studies that call an encoder not inferior which is worse by exactly the margin (%, at 5 %)",
+        table("test set", {name: {"non-inferiority, 2 points": value} for name, one in (differences | of_means).items()
+                           for kind, value in one.items() if kind.startswith("non-inferiority")}),
         "## Power of the paired bootstrap on mean Dice (%)",
         table("images, true difference", {f"{n}, {100 * gain:g} points": power_of_a_mean(n, studies, resamples, seed, gain)
                                           for n, gain in ((49, 0.007), (171, 0.003), (171, 0.005))}),
     ]  # fmt: skip
-    return "\n\n".join(parts) + "\n"
+    text = "\n\n".join(parts) + "\n"
+    return text + "\n" + remarks(text)
+
+
+def remarks(text: str) -> str:
+    """Every number of the page's tables that is not what is wanted, and that by more than chance: named, none left out."""
+    low, high = outside(text, "## Share of 95 %", 93, 97), outside(text, "## Share of studies", 4, 6)
+    return "\n\n".join([
+        "## What stands out",
+        "Intervals that hold the truth in fewer than 93 or more than 97 % of the studies: " + ("; ".join(low) or "none") + ".",
+        "Tests at 5 % that find something in fewer than 4 or more than 6 %: " + ("; ".join(high) or "none") + ".",
+    ]) + "\n"  # fmt: skip
+
+
+def outside(text: str, heading: str, least: float, most: float) -> list[str]:
+    """Cells of the Markdown tables below headings that start so, as "column, row (number)"."""
+    found, header, inside = [], [], False
+    for line in text.splitlines():
+        if line.startswith("#"):
+            inside = line.startswith(heading)
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        if not cells:
+            header = []
+        elif not header:
+            header = cells
+        elif inside and not cells[0].startswith("---"):
+            found += [f"{column}{', ' * bool(cells[0])}{cells[0]} ({cell})" for column, cell in zip(header[1:], cells[1:], strict=True)
+                      if "for comparison" not in column and not least <= float(cell) <= most]  # fmt: skip
+    return found
+
+
+def without(row: dict[str, float], start: str) -> dict[str, float]:
+    """The entries whose name does not start so."""
+    return {name: value for name, value in row.items() if not name.startswith(start)}
 
 
 def table(corner: str, rows: dict[str, dict[str, float]], show: Callable[[float], str] = lambda value: f"{100 * value:.1f}") -> str:

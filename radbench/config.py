@@ -16,6 +16,7 @@ from . import encoder
 from .artifact import ROOT
 from .datasets import READERS, known_labels
 from .errors import ConfigError, did_you_mean
+from .protocol import check_shares
 
 GENERATE = ("patients", "seed", "size", "sites", "masks", "reports")  # arguments of phantom.generate
 PROTOCOLS = {  # where the fields of each protocol are written down
@@ -188,13 +189,7 @@ def load(values: Mapping[str, Any], path: Path | str) -> Config:
         if lists and not Path(lists).is_dir():
             raise ConfigError(_where(path, ["datasets", name, "split_lists"]), "no such folder", got=lists,
                               expected="a folder of train.txt, val.txt and test.txt")  # fmt: skip
-        if (
-            set(dataset.shares) != {"train", "val", "test"}
-            or min(dataset.shares.values()) <= 0
-            or abs(sum(dataset.shares.values()) - 1) > 1e-9
-        ):
-            raise ConfigError(_where(path, ["datasets", name, "shares"]), "not a division of the patients", got=dataset.shares,
-                              expected="train, val and test, each above 0, adding up to 1")  # fmt: skip
+        check_shares(_where(path, ["datasets", name, "shares"]), dataset.shares)
         options = dataset.options
         if options.get("labels") == "auto":
             options = options | {"labels": known_labels(dataset.reader, Path(root or ""))}  # imports pandas, which takes a second

@@ -19,7 +19,7 @@ import yaml
 from . import artifact
 from .config import load
 from .datasets import known_releases
-from .errors import run_entry_point
+from .errors import ConfigError, run_entry_point
 from .plan import Plan
 from .store import Index
 
@@ -32,10 +32,10 @@ CPU_GFLOPS = 60.0  # one core, float32, as measured for these networks
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default="config/config.yaml", type=Path)
+    parser.add_argument("--config", default=artifact.ROOT / "config" / "config.yaml", type=Path)
     parser.add_argument("--root", help="folder of the data sets, as `root` in the configuration")
     arguments = parser.parse_args()
-    values = yaml.safe_load(arguments.config.read_text())
+    values = _values(arguments.config)
     plan = Plan(load(values | ({"root": arguments.root} if arguments.root else {}), arguments.config))
     print(f"# {plan.config.title}\n")
     _data(plan)
@@ -44,6 +44,18 @@ def main() -> None:
     _pretraining(plan)
     free = shutil.disk_usage(".").free / 2**30
     print(f"\ndisk: {free:.0f} GiB free here")
+
+
+def _values(path: Path) -> dict:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(
+            path, f"cannot be read ({getattr(error, 'strerror', None) or error})", fix="give a file such as config/paper.yaml"
+        ) from None
+    if not isinstance(values, dict):
+        raise ConfigError(path, "not a configuration", expected="title, datasets, encoders, …, as in config/config.yaml")
+    return values
 
 
 def _data(plan: Plan) -> None:
@@ -55,7 +67,7 @@ def _data(plan: Plan) -> None:
         elif entry.reader == "phantom":
             print(f"- ready    {name}: generated, {entry.generate.get('patients')} patients")
         elif release := _release(name, entry.reader):
-            print(f"- ready    {name}: {release}")
+            print("\n".join([f"- ready    {name}: {release}", *_not_kept(name)]))
         elif entry.reader != "folder":
             print(f"- ready    {name}: {entry.root} (reader {entry.reader}); counted and compared with its releases once it is indexed")
         else:
@@ -73,6 +85,7 @@ def _release(name: str, reader: str) -> str:
     text = f"{found['images']} images, {found['studies']} studies, {found['patients']} patients; ids {found['ids'][:12]}"
     if meta.facts["quarantined"]:
         text += f"; {meta.facts['quarantined']} in {folder}/quarantine.csv"
+    text += "".join(f"; {entry}" for entry in meta.facts["processing"])
     if meta.facts["left_out"]:
         text += f"; {meta.facts['left_out']} in {folder}/left_out.csv"
     if not releases:
@@ -90,7 +103,7 @@ def _release(name: str, reader: str) -> str:
 
 
 def _sizes(plan: Plan) -> None:
-    """Images of each split that a task would use, beside the paper's; where they differ, the ids that were not kept."""
+    """Images of each split that a task would use, beside the paper's; where they differ, the ids that it cannot use."""
     runs = [("linear_probe", name, run.paper, {"sites": run.sites}) for name, run in plan.probes.items()]
     runs += [("segmentation", name, run.paper, {"structures": {part for parts in run.structures.values() for part in parts}})
              for name, run in plan.segmentations.items()]  # fmt: skip
@@ -113,7 +126,7 @@ def _indexed(name: str) -> artifact.Meta | None:
 
 
 def _compared(name: str, stated: list[dict[str, str]], wanted: dict) -> list[str]:
-    """One line per split that the paper states; what was quarantined, left out or not usable follows a difference."""
+    """One line per split that the paper states; the ids that the task cannot use follow a difference."""
     folder = Path("results/index") / name
     index = Index(folder)
     lines, different = [], False
@@ -127,7 +140,12 @@ def _compared(name: str, stated: list[dict[str, str]], wanted: dict) -> list[str
     if not different:
         return lines
     unusable = np.setdiff1d(index.rows(), index.rows(**wanted))
-    lines += _listed("without what the task needs", index["image_id"][unusable], folder / "index.parquet")
+    return lines + _listed("without what the task needs", index["image_id"][unusable], folder / "index.parquet")
+
+
+def _not_kept(name: str) -> list[str]:
+    """The first ids of what the tables list and the index has not, and of what lies there unlisted, by reason."""
+    folder, lines = Path("results/index") / name, []
     for title, file, column in (("left out", "left_out.csv", "image_id"), ("in quarantine", "quarantine.csv", "file")):
         table = pd.read_csv(folder / file, dtype=str, keep_default_na=False)
         for reason, part in table.groupby("reason"):
@@ -159,7 +177,7 @@ def _pretraining(plan: Plan) -> None:
         gap = plan.run_gap(name)
         if gap or None in images:
             print(f"- {'missing ' if gap else 'unknown '} {name}: {gap or 'the indexes are not made yet'}; "
-                  f"{step_gflop(protocol):.0f} GFLOP per image and epoch")  # fmt: skip
+                  f"{step_gflop(protocol):.3g} GFLOP per image and epoch")  # fmt: skip
             continue
         gflop = sum(images) * protocol.epochs * step_gflop(protocol)
         print(f"- ready    {name}: {sum(images)} images x {protocol.epochs:g} epochs x {step_gflop(protocol):.2f} GFLOP = "

@@ -16,7 +16,8 @@ import sys
 from collections.abc import Callable, Iterable
 
 #: conditions of the machine that get a sentence of their own
-LACKS = {errno.ENOSPC: "DiskFull", errno.EDQUOT: "QuotaExceeded", errno.EROFS: "ReadOnlyDisk"}
+LACKS = {errno.ENOSPC: "DiskFull", errno.EDQUOT: "QuotaExceeded", errno.EROFS: "ReadOnlyDisk",
+         errno.EFBIG: "FileTooLarge"}  # fmt: skip
 
 
 class RadbenchError(Exception):

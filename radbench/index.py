@@ -14,20 +14,24 @@ import hmac
 import itertools
 import json
 import os
-from collections.abc import Mapping
+import re
+import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+from PIL import UnidentifiedImageError
 from PIL.Image import DecompressionBombError
 
 from . import artifact, phi, splits
 from .datasets import FRONTAL, READERS, UNLISTED, Record, masks, module_name, reader
+from .datasets.files import File
 from .errors import ConfigError, DataError, run_entry_point
 from .image import INTENSITY_RULE, Decoded, decode, resize
 from .parallel import in_parallel
 from .progress import Progress
-from .protocol import from_overrides
+from .protocol import check_shares, from_overrides
 from .similarity import dhash
 from .store import shard_name
 
@@ -50,7 +54,7 @@ class Spec:
     shares: dict[str, float] = dataclasses.field(default_factory=lambda: dict(splits.SHARES))  # of the patients, where no split is given
     split_lists: str | None = None  # folder of train.txt, val.txt, test.txt, instead of any other split
     max_broken: float = MAX_BROKEN
-    intensity: str = "range"  # of DICOM and 16-bit pictures: "range", "window" or "percentile" (radbench/dicom.py)
+    intensity: Literal["range", "window", "percentile"] = "range"  # of DICOM and 16-bit pictures (radbench/dicom.py)
     how_to_get: str = ""
 
 
@@ -66,38 +70,65 @@ def main() -> int:
         return check_phi(arguments.check_phi, arguments.results)
     if not arguments.dataset or arguments.spec is None:
         parser.error("--dataset and --spec, or --check-phi")
-    build_index(arguments.dataset, Spec(**arguments.spec), arguments.results, arguments.workers)
+    meta = build_index(arguments.dataset, read_spec(arguments.spec), arguments.results, arguments.workers)
+    if meta.absent:
+        print(f"index {arguments.dataset}: a gap: {meta.fields['reason']}", file=sys.stderr)
     return 0
 
 
-def salted(records: list[Record]) -> list[Record]:
-    """With $RADBENCH_SALT, patients, studies and images under hashes that cannot be traced back without the salt.
+def read_spec(values: object) -> Spec:
+    """What `--spec` says, checked as a line of the configuration is. Raises ConfigError."""
+    from pydantic import TypeAdapter, ValidationError
 
-    Images and patients that belonged together still do. The salt is in no sidecar; another one makes another index.
-    """
+    known = {field.name for field in dataclasses.fields(Spec)}
+    if not isinstance(values, dict) or set(values) - known:
+        got = sorted(set(values) - known) if isinstance(values, dict) else type(values).__name__
+        raise ConfigError("--spec", "not a data set", got=got, expected=f"a JSON object with some of {sorted(known)}")
+    try:
+        return TypeAdapter(Spec).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(["--spec", *map(str, first["loc"])])
+        raise ConfigError(place, first["msg"], got=repr(first["input"])[:80]) from None
+
+
+def hidden(kind: str, text: str) -> str:
+    """An id under $RADBENCH_SALT: a hash that cannot be traced back without it. Unchanged when there is no salt."""
     salt = os.environ.get("RADBENCH_SALT")
-    if not salt:
+    return hmac.new(salt.encode(), f"{kind}:{text}".encode(), "sha256").hexdigest()[:16] if salt and text else text
+
+
+def salted(records: list[Record]) -> list[Record]:
+    """Patients, studies and images under their hidden ids: those that belonged together still do.
+
+    The salt is in no sidecar; another one makes another index.
+    """
+    if not os.environ.get("RADBENCH_SALT"):
         return records
-
-    def hidden(kind: str, text: str) -> str:
-        return hmac.new(salt.encode(), f"{kind}:{text}".encode(), "sha256").hexdigest()[:16] if text else ""
-
     return [dataclasses.replace(record, image_id=hidden("image", record.image_id), patient_id=hidden("patient", record.patient_id),
-                                study_id=hidden("study", record.study_id)) for record in records]  # fmt: skip
+                                study_id=hidden("study", record.study_id), parent=hidden("image", record.parent))
+            for record in records]  # fmt: skip
+
+
+def _name(record: Record, path: File, root: Path) -> str:
+    """What a row of the quarantine is called: the file, or with a salt the image, because files bear the owner's ids."""
+    if not os.environ.get("RADBENCH_SALT"):
+        return str(path.relative_to(root))
+    return record.image_id if path is record.path else f"mask of {record.image_id}"
 
 
 def check_phi(root: Path, results: Path) -> int:
     """Say whether a person of the original files is named in the results; 1 when one is."""
     found = phi.check(root, results)
-    for kind, files in found.items():
-        print(f"{kind}: {'in ' + ', '.join(files) if files else 'in no output'}")
-    if found["identifier"]:
-        print("Identifiers of the owner are kept as they are; RADBENCH_SALT=<a secret> replaces them by hashes.")
+    print(phi.report(found))
     return 1 if found["person"] else 0
 
 
 def build_index(dataset: str, spec: Spec, results: Path, workers: int = 1) -> artifact.Meta:
     """Index one data set into `results/index/{dataset}`. A root that is not there makes a named gap."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", dataset):
+        raise ConfigError("dataset", "not a name", got=repr(dataset), expected="letters, digits, _ . and -: it becomes a folder")
+    check_shares(f"datasets.{dataset}.shares", spec.shares)
     if spec.reader not in READERS:
         raise ConfigError(f"datasets.{dataset}", f"no reader {spec.reader!r}", expected=sorted(READERS))
     list_records, options_class = reader(spec.reader)
@@ -107,18 +138,21 @@ def build_index(dataset: str, spec: Spec, results: Path, workers: int = 1) -> ar
         root = parents[0].payload
     else:
         root = Path(spec.root) if spec.root else None
-    facts = {"sources": list(spec.sources) or [dataset]}
+    module = sys.modules[list_records.__module__]
+    facts = {"sources": list(spec.sources) or list(getattr(module, "SOURCES", ())) or [dataset]}
 
     def make(work: Path) -> dict:
         if root is None or not root.is_dir():
             where = f"{root} is not a folder" if root else "no root is configured"
             raise artifact.Absent(f"data not present: {where}. {spec.how_to_get}".strip())
-        records = salted(list_records(root, from_overrides(options_class, spec.options, f"datasets.{dataset}.options")))
-        listed = sum(record.left_out != UNLISTED for record in records)
-        records, left_out = _wanted(records, splits.read(lists) if lists else None)
+        records = list_records(root, from_overrides(options_class, spec.options, f"datasets.{dataset}.options"))
+        release = _release(records)
+        records, left_out = _wanted(salted(records), lists)
         pd.DataFrame(left_out, columns=LEFT_OUT).to_csv(work / "left_out.csv", index=False)
         found = _write_index(work, dataset, spec, root, records, workers)
-        return found | facts | {"left_out": len(left_out), "release": found["release"] | {"images": listed}}
+        done = getattr(module, "PROCESSING", {})  # by the owner, to all pictures of a format
+        processing = [f"{form}, {done[form]}" for form in found["formats"] if form in done]
+        return found | facts | {"left_out": len(left_out), "release": release, "processing": processing}
 
     lists = Path(spec.split_lists) if spec.split_lists else None
     content = _table_hashes(root) if root and not parents else {}
@@ -154,8 +188,22 @@ def _write_empty(work: Path) -> None:
     pd.DataFrame(columns=LEFT_OUT).to_csv(work / "left_out.csv", index=False)
 
 
-def _wanted(records: list[Record], split_of: Mapping[str, str] | None) -> tuple[list[Record], list[tuple[str, str, str]]]:
+def _release(records: list[Record]) -> dict:
+    """Digest of the owner's ids and counts, of everything that the tables list: the same for every complete copy."""
+    listed = [record for record in records if record.left_out != UNLISTED]
+    return {"ids": artifact.hash_json(sorted(record.image_id for record in listed)), "images": len(listed),
+            "studies": len({record.study_id for record in listed}),
+            "patients": len({record.patient_id or record.image_id for record in listed})}  # fmt: skip
+
+
+def _wanted(records: list[Record], lists: Path | None) -> tuple[list[Record], list[tuple[str, str, str]]]:
     """The records to index, with the splits of published lists where there are any; and (image_id, split, reason) of the others."""
+    split_of = splits.read(lists) if lists else None
+    if split_of is not None:  # of another group with the same salt, or with the owner's ids
+        ids = {record.image_id for record in records}
+        split_of = {name if name in ids else hidden("image", name): split for name, split in split_of.items()}
+        if not ids & set(split_of):
+            raise DataError(lists, f"none of the {len(split_of)} ids is in this copy", got=sorted(split_of)[:2], expected=sorted(ids)[:2])
     wanted, left_out, missing = [], [], dict(split_of or {})
     for record in records:
         split = missing.pop(record.image_id, "") if split_of is not None else record.split
@@ -215,7 +263,7 @@ def _write_shard(work: Path, number: int, dataset: str, spec: Spec, root: Path, 
             if image is not None and image.sha256 in seen:
                 image, problem = None, f"duplicate: the same pixels as {seen[image.sha256]}"
             if image is None:
-                broken.append({"file": str(record.path.relative_to(root)), "reason": problem})
+                broken.append({"file": _name(record, record.path, root), "reason": problem})
                 continue
             seen[image.sha256] = record.image_id
             mask, annotated, mask_problems = _read_masks(record, structures, root, image.pixels.shape)
@@ -252,7 +300,7 @@ def _read_masks(record: Record, structures: list[str], root: Path, shape: tuple[
     """The masks of one image as bits of uint32 (H, W); which bits were annotated; quarantine rows for broken masks."""
     field, annotated, problems = None, 0, []
     for path, group in itertools.groupby(record.masks, key=lambda mask: mask.path):
-        values, depth, where = None, 0, str((path or record.path).relative_to(root))
+        values, depth, where = None, 0, _name(record, path or record.path, root)
         try:
             if path is not None:
                 values, depth = masks.read(path)
@@ -260,7 +308,7 @@ def _read_masks(record: Record, structures: list[str], root: Path, shape: tuple[
             problems.append({"file": where, "reason": "missing mask; the image is kept without it"})
             continue
         except (OSError, SyntaxError, ValueError, DataError, DecompressionBombError) as error:
-            problems.append({"file": where, "reason": f"broken mask ({error}); the image is kept"})
+            problems.append({"file": where, "reason": f"broken mask ({_why(error)}); the image is kept"})
             continue
         for mask in group:
             reason = masks.fault(mask, values, depth, shape)
@@ -277,11 +325,18 @@ def _read_masks(record: Record, structures: list[str], root: Path, shape: tuple[
     return field, annotated, problems
 
 
+def _why(error: Exception) -> str:
+    """What is wrong with a file, without its path."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    return getattr(error, "what", None) or getattr(error, "strerror", None) or str(error)
+
+
 def _row(dataset: str, record: Record, image: Decoded, root: Path) -> dict:
     return {
         "dataset": dataset, "image_id": record.image_id, "patient_id": f"{dataset}:{record.patient_id or record.image_id}",
         "study_id": f"{dataset}:{record.study_id}", "view": record.view, "split": record.split, "fold": -1,
-        "site": record.site, "sex": record.sex, "age": record.age,
+        "site": record.site, "sex": record.sex, "age": record.age, "parent_id": record.parent,
         "path": "" if os.environ.get("RADBENCH_SALT") else str(record.path.relative_to(root)),
         "sha256": image.sha256, "rows": image.pixels.shape[0], "cols": image.pixels.shape[1], "bits": image.bits,
         "dtype": image.pixels.dtype.name, "photometric": image.photometric, "source_format": image.source_format,
@@ -299,8 +354,6 @@ def _facts(work: Path, table: pd.DataFrame, structures: list[str], quarantined: 
             for split in splits.SHARES for part in [table[column][table["split"] == split]]
         }  # fmt: skip
     return {
-        "release": {"ids": artifact.hash_json(sorted(table["image_id"])), "studies": int(table["study_id"].nunique()),
-                    "patients": int(table["patient_id"].nunique())},
         "images": len(table), "patients": int(table["patient_id"].nunique()), "patient_ids": patient_ids,
         "frontal": int(frontal.sum()), "lateral": int((table["view"] == "LATERAL").sum()), "quarantined": quarantined,
         "splits": {split: {"images": int((table["split"] == split).sum()),
@@ -310,6 +363,7 @@ def _facts(work: Path, table: pd.DataFrame, structures: list[str], quarantined: 
         "label_sites": _label_sites(table[table["split"] == "test"]), "structures": structures,
         "reports": int((table["report"] != "").sum()),
         "sites": {str(name): int(count) for name, count in table["site"].value_counts().sort_index().items()},
+        "formats": {str(name): int(count) for name, count in table["source_format"].value_counts().sort_index().items()},
         "views": {str(name): int(count) for name, count in table["view"].value_counts().sort_index().items()},
     }  # fmt: skip
 

@@ -2,13 +2,15 @@
 
     python -m radbench.overlap --datasets rsna nih_cxr14 vindr_cxr
 
-Reads the indexes. Exact: the stored pixels have the same hash. Near: the same picture in another size, compression or grey
-curve (radbench.similarity). `overlap.csv` counts images per pair of data sets, and per pair of splits within one data set;
-`pairs.parquet` names them, for the owner of the data only: no table or page reads it.
+Reads the indexes. By id: the owner says which picture of the other set this is (RSNA's mapping to ChestX-ray14, for one). Exact:
+the stored pixels have the same hash. Near: the same picture in another size, compression or grey curve (radbench.similarity).
+`overlap.csv` counts images per pair of data sets, and per pair of splits within one data set; `pairs.parquet` names them, for the
+owner of the data only: no table or page reads it.
 """
 
 import argparse
 import itertools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from .progress import Progress
 from .similarity import NEAR, SAME, fingerprint, near_pairs, unpack
 from .store import Index
 
-COLUMNS = ("dataset", "other", "split", "other_split", "images", "other_images", "exact", "near", "same_patient_id")
+COLUMNS = ("dataset", "other", "split", "other_split", "images", "other_images", "by_id", "exact", "near", "same_patient_id")
 PAIR_COLUMNS = ("dataset", "image_id", "split", "other", "other_image_id", "other_split", "kind", "bits", "correlation")
 
 
@@ -54,21 +56,29 @@ def overlap(datasets: Sequence[str], results: Path = Path("results")) -> artifac
         leaks = [row for row in counts if row["dataset"] == row["other"] and row["exact"] + row["near"] + row["same_patient_id"]]
         sources = {name: meta.facts.get("sources") or [] for name, meta in metas.items()}
         return {"absent": absent, "sources": sources, "near_bits": NEAR, "same_correlation": SAME,
-                "leaks": [f"{row['dataset']}: {row['exact'] + row['near']} pictures in {row['split']} and {row['other_split']}"
-                          for row in leaks]}  # fmt: skip
+                "leaks": [f"{row['dataset']}: {row['exact'] + row['near']} pictures and {row['same_patient_id']} patients lie in both "
+                          f"{row['split']} and {row['other_split']}" for row in leaks]}  # fmt: skip
 
-    return artifact.build(results / "overlap", kind="overlap", make=make, parents=list(metas.values()), publish=("overlap.csv",),
-                          key_parts={"datasets": list(datasets), "source": artifact.source_hash("radbench.overlap")})  # fmt: skip
+    # an absent data set is no parent: it would make all of this a gap, and what is there can be compared without it
+    gone = {name: metas[name].fingerprint for name in absent}
+    found = artifact.build(results / "overlap", kind="overlap", make=make, publish=("overlap.csv",),
+                           parents=[meta for name, meta in metas.items() if name not in absent],
+                           key_parts={"datasets": list(datasets), "absent": gone,
+                                      "source": artifact.source_hash("radbench.overlap")})  # fmt: skip
+    for leak in found.facts["leaks"]:
+        print(f"overlap: WARNING: {leak}", file=sys.stderr)
+    return found
 
 
 def compare(one: Index, other: Index | None) -> pd.DataFrame:
     """Copies between two data sets, or (other None) within one; a row per pair."""
     right = one if other is None else other
+    named = [] if other is None else _by_id(one, right)
     exact = _equal(one["sha256"], right["sha256"], other is None)
     near = near_pairs(unpack(list(one["dhash"])), None if other is None else unpack(list(right["dhash"])))
     known = {(int(row), int(col)) for row, col in exact}
     left_prints, right_prints = _Fingerprints(one), _Fingerprints(right)
-    rows = [(*pair, "exact", 0, 1.0) for pair in sorted(known)]
+    rows = [(*pair, "id", 0, np.nan) for pair in named] + [(*pair, "exact", 0, 1.0) for pair in sorted(known)]
     for row, col, bits in near.tolist():
         if (row, col) not in known:
             correlation = float(np.mean(left_prints[row] * right_prints[col]))
@@ -92,6 +102,16 @@ class _Fingerprints:
         if row not in self._made:
             self._made[row] = fingerprint(self._index.pixels(row))
         return self._made[row]
+
+
+def _by_id(one: Index, other: Index) -> list[tuple[int, int]]:
+    """Rows of which one's owner says that they are the other's picture."""
+    pairs = set()
+    for left, right, turned in ((one, other, False), (other, one, True)):
+        place = {str(name): row for row, name in enumerate(right["image_id"])}
+        found = ((row, place.get(str(parent))) for row, parent in enumerate(left["parent_id"]) if parent)
+        pairs |= {(col, row) if turned else (row, col) for row, col in found if col is not None}
+    return sorted(pairs)
 
 
 def _equal(one: np.ndarray, other: np.ndarray, within: bool) -> np.ndarray:
@@ -120,8 +140,8 @@ def _counts(one: str, other: str, left: Index, right: Index, found: pd.DataFrame
 
 def _shared(found: pd.DataFrame) -> dict[str, int]:
     """Pictures that both sides hold, by kind: several copies of one picture count once."""
-    kinds = ((kind, found[found["kind"] == kind]) for kind in ("exact", "near"))
-    return {kind: min(rows["image_id"].nunique(), rows["other_image_id"].nunique()) for kind, rows in kinds}
+    kinds = ((kind, found[found["kind"] == kind]) for kind in ("id", "exact", "near"))
+    return {"by_id" if kind == "id" else kind: min(rows["image_id"].nunique(), rows["other_image_id"].nunique()) for kind, rows in kinds}
 
 
 if __name__ == "__main__":

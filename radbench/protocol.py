@@ -42,3 +42,10 @@ def reductions(protocol: Any) -> list[str]:
     return [f"{field.name} {getattr(defaults, field.name)} -> {getattr(protocol, field.name)}"
             for field in dataclasses.fields(protocol)
             if field.name not in NOT_A_REDUCTION and getattr(protocol, field.name) != getattr(defaults, field.name)]  # fmt: skip
+
+
+def check_shares(where: str, shares: Mapping[str, float]) -> None:
+    """Raise ConfigError unless these are shares of train, val and test that divide the patients."""
+    if set(shares) != {"train", "val", "test"} or min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > 1e-9:
+        raise ConfigError(where, "not a division of the patients", got=dict(shares),
+                          expected="train, val and test, each above 0, adding up to 1")  # fmt: skip

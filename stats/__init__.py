@@ -5,6 +5,7 @@ be derived again years later without a GPU, weights or the code that made the pr
 
     ranking.py       average precision and AUROC under resample counts
     text.py          corpus BLEU-4 and CheXbert macro F1 from sufficient statistics
+    ngrams.py        BLEU counts and ROUGE-L from two texts, where the predictions bring none
     bootstrap.py     resampling of patients, percentile intervals
     permutation.py   sign-flip test for metrics that are means over images
     multiplicity.py  Holm, Benjamini-Hochberg
@@ -25,6 +26,7 @@ be derived again years later without a GPU, weights or the code that made the pr
     scores.py        Tables 3 to 5: one cell per encoder and target, with verdict and marks
     significance.py  Table 6: the reference encoder against the others, Holm over the family
     supplement.py    supplementary tables: calibration, subgroups, ranks, learning curves; cost beside quality
+    overlaps.py      what an encoder has seen: by its card, and by copies found
     verdicts.py      every published value with its verdict, and one page of them
     tables.py        entry point: a run, or a CSV -> all tables
     claims.py        entry point: the paper's claims recomputed from print -> docs/claims.md

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from .figures import Interval, Place, curves, forest, legend_line, rank_diagram, reliability, scatter
+from .figures import Interval, Place, curves, forest, legend_line, reliability, scatter
 from .measures import LOWER_IS_BETTER
 from .page import Html, details, join, panel_table, read_markdown, tag
 from .run import Run
 from .scores import METRIC_TITLES, TASKS, Encoder, Section, points
 from .subgroups import GAP, GROUP
 from .subgroups import METRICS as SUBGROUP_METRICS
-from .supplement import GROUPING_TITLES, curve_target, groups_in_words, standings
+from .supplement import GROUPING_TITLES, curve_target, groups_in_words, rank_drawing, standings
 
 #: Lines in one figure: the reference and the best others.
 LINES = 4
@@ -78,12 +78,7 @@ def ranks_section(run: Run, out: Path) -> Iterator[Html]:
     figures = []
     for standing in found:
         caption = tag("figcaption", tag("strong", standing.title), f", {len(standing.columns)} columns. ", groups_in_words(standing))
-        drawing = None
-        if standing.difference is not None:
-            places = [Place(e.title, float(rank), role=_role(run, e))
-                      for e, rank in zip(standing.encoders, standing.mean_ranks, strict=True)]  # fmt: skip
-            drawing = rank_diagram(places, standing.difference.critical, standing.difference.groups, standing.title)
-        figures.append(tag("figure", caption, drawing))
+        figures.append(tag("figure", caption, rank_drawing(standing, run.reference.name)))
     yield tag("div", figures, class_="figures")
     yield _table(run, "ranks", out) or Html("")
 

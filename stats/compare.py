@@ -39,7 +39,7 @@ from .bootstrap import (
 )
 from .calibration import LINE_COLUMNS, Line, recalibration_line
 from .delong import delong_of_replicates
-from .errors import EncoderMissing, StatsError
+from .errors import EncoderMissing, SettingError, StatsError
 from .learning_curves import CURVE_COLUMNS, learning_curve_rows
 from .measures import BIASED_UP, LOWER_IS_BETTER, Measurement
 from .paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_non_inferior, p_two_sided, p_wilcoxon, power
@@ -90,6 +90,12 @@ class Settings:
     stratified: bool = False
     margin: float = 0.02
     aggregates: Sequence[Sequence[str]] = ()
+
+    def __post_init__(self) -> None:
+        if self.resamples < 1:
+            raise SettingError("--resamples", str(self.resamples), "a whole number, at least 1", "2000 is usual")
+        if not 0 < self.margin < 1:
+            raise SettingError("--margin", f"{self.margin:g}", "a fraction above 0 and below 1", "write 0.02 for two points")
 
 
 @dataclass(frozen=True)

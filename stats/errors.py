@@ -8,6 +8,7 @@ StatsError
 ├── TruthMismatch       the same sample has another target, reference or patient in another encoder's file
 ├── ProtocolMismatch    cells made under different versions or protocols refuse to share a table
 ├── EncoderMissing      an encoder that is named (reference, control) is not among those given
+├── SettingError        a setting of the command line is outside its range, or names a place that cannot be written to
 └── SpecError           the description of the tables is incomplete
 """
 
@@ -45,6 +46,10 @@ class ProtocolMismatch(StatsError):
 
 class EncoderMissing(StatsError):
     """An encoder that is named as the reference or as a control is not among those given."""
+
+
+class SettingError(StatsError):
+    """A setting is outside its range, or names a place that cannot be written to."""
 
 
 class SpecError(StatsError):

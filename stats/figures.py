@@ -9,16 +9,28 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from .page import Html, tag
 
+if TYPE_CHECKING:  # drawing needs no picture library
+    from PIL import Image
+
 WIDTH, MARGIN = 360, 8
+#: The page's classes in print, for an SVG that stands alone.
+STYLE = """
+text { font: 12px Helvetica, Arial, sans-serif; fill: #1b1f24; } .strong { font-weight: bold; } .soft { fill: #59636e; }
+.axis { stroke: #59636e; } .grid { stroke: #d5dae0; } .zero { stroke: #1b1f24; }
+.reference { stroke: #0a5c9e; fill: #0a5c9e; } .encoder { stroke: #1b1f24; fill: #1b1f24; } .control { stroke: #59636e; fill: #fff; }
+.group { stroke: #a34100; stroke-linecap: round; }
+"""
 
 
 @dataclass(frozen=True)
@@ -212,6 +224,33 @@ def rank_diagram(places: Sequence[Place], critical: float, groups: Sequence[Sequ
     return _svg(bottom + 20, f"{title}, mean ranks: {words}", marks)
 
 
+def standing_alone(parts: Sequence[tuple[str, Sequence[str], Html | None]], title: str) -> bytes:
+    """An SVG file of drawings one below the other, with its own colours; equal drawings are equal bytes.
+
+    Args:
+        parts: heading, sentences and drawing (if there is one) of each.
+        title: what a reader who cannot see it is told first.
+    """
+    marks: list[Html] = []
+    y = MARGIN
+    for heading, sentences, drawing in parts:
+        marks.append(tag("text", heading, x=MARGIN, y=y + 14, class_="strong"))
+        y += 20
+        for line in (line for sentence in sentences for line in textwrap.wrap(sentence, 54)):
+            marks.append(tag("text", line, x=MARGIN, y=y + 11, class_="soft"))
+            y += 15
+        if drawing is not None:
+            height = int(re.search(r'viewBox="0 0 \d+ (\d+)"', drawing)[1])
+            marks.append(Html(drawing.replace("<svg ", f'<svg x="0" y="{y + 4}" width="{WIDTH}" height="{height}" ', 1)))
+            y += height + 4
+        y += 18
+    paper = tag("rect", width=WIDTH, height=y, fill="#fff")
+    whole = tag("svg", tag("title", title), tag("style", Html(STYLE)), paper, marks, xmlns="http://www.w3.org/2000/svg",
+                viewBox=f"0 0 {WIDTH} {y}", width=WIDTH, height=y, role="img")  # fmt: skip
+    text = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "", whole)  # what XML has no way to write
+    return (text + "\n").encode()
+
+
 def scatter(places: Sequence[Place], title: str, up: str) -> Html:
     """Numbered dots: cost to the right in equal ratios, ``up`` upwards with the smallest value on top; marked dots are filled.
 
@@ -294,6 +333,8 @@ def _svg(height: int, words: str, marks: Sequence[Html]) -> Html:
 
 def picture(image: Image.Image, alt: str, width: int) -> Html:
     """An image as a data URI, shrunk to ``width`` pixels; JPEG, since radiographs are noise to PNG."""
+    from PIL import Image
+
     image = image.convert("RGB")
     if image.width > width:
         image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
@@ -308,6 +349,8 @@ def example_bands(path: Path, sets: int) -> list[tuple[Image.Image, Image.Image]
 
     A band is two rows of square pictures and eight pixels of padding (`tasks/segmentation.py`).
     """
+    from PIL import Image
+
     whole = Image.open(path)
     band, rest = divmod(whole.height, max(sets, 1))
     side = (band - 8) // 2

@@ -15,9 +15,12 @@ from .provenance import Sidecar, read_csv, read_sidecar
 from .scores import Encoder, Section
 from .typeset import Panel, Table
 
-COLUMNS = ("kind", "dataset", "encoder", "other", "split", "other_split", "images", "other_images", "exact", "near",
+COLUMNS = ("kind", "dataset", "encoder", "known", "other", "split", "other_split", "images", "other_images", "by_id", "exact", "near",
            "same_patient_id", "labels_seen", "source")  # fmt: skip
 KNOWN, BETWEEN, WITHIN = "by the card", "measured between data sets", "measured across splits"
+#: What a card says about a data set. A card without `pretrained_on` says nothing, nor does no card at all, one that lists "unknown",
+#: or an empty list of an encoder that was to be trained here and was not: none of that is "not seen".
+SEEN, UNSEEN, UNKNOWN = "seen", "not seen", "unknown"
 
 
 def read_overlap(path: str | None, sidecars: list[Sidecar]) -> tuple[list[dict[str, str]], Mapping[str, Any]]:
@@ -39,7 +42,7 @@ def with_copies(sections: Sequence[Section], rows: Sequence[Mapping[str, str]], 
         copies: dict[str, int] = {}
         for row in rows:
             pair = {row["dataset"], row["other"]}
-            count = int(row["exact"]) + int(row["near"])
+            count = max(int(row["by_id"]), int(row["exact"]) + int(row["near"]))
             if len(pair) == 2 and section.dataset in pair and count:
                 (other,) = pair - {section.dataset}
                 for name in {other, *(names.get(other) or ())}:
@@ -51,38 +54,51 @@ def with_copies(sections: Sequence[Section], rows: Sequence[Mapping[str, str]], 
 def overlap_table(
     sections: Sequence[Section], encoders: Sequence[Encoder], rows: Sequence[Mapping[str, str]], facts: Mapping[str, Any]
 ) -> Table:
-    """Every encoder on every evaluated data set that it has seen, and every pair of data sets or splits with copies."""
-    lines: list[dict[str, Any]] = []
+    """Every encoder on every evaluated data set, seen or not or unknown, and every pair of data sets or splits with copies."""
     by_name = {section.dataset: section for section in sections}
-    for section in by_name.values():
-        for encoder in encoders:
-            seen = set(encoder.card.get("pretrained_on") or [])
-            for name in sorted(section.sources & seen):
-                lines.append({"kind": KNOWN, "dataset": section.dataset, "encoder": encoder.name, "other": name,
-                              "labels_seen": name in set(encoder.card.get("labels_seen") or []), "source": "card"})  # fmt: skip
+    lines = [line for section in by_name.values() for encoder in encoders for line in _by_the_card(section, encoder)]
     measured = [{**row, "kind": WITHIN if row["dataset"] == row["other"] else BETWEEN, "source": "pictures compared"} for row in rows]
     titles = {encoder.name: encoder.title for encoder in encoders}
-    known: dict[tuple[str, str], list[str]] = {}
+    known: dict[tuple[str, str], dict[str, list[str]]] = {}
     for line in lines:
-        title = titles[line["encoder"]] + (" (labels too)" if line["labels_seen"] else "")
-        known.setdefault((line["dataset"], line["other"]), []).append(title)
-    cards = [[_title(by_name, dataset), other, ", ".join(who)] for (dataset, other), who in known.items()]
-    found = [row for row in measured if any(int(row[name] or 0) for name in ("exact", "near", "same_patient_id"))]
+        other = line.get("other", line["dataset"])
+        source = f" (labels of {other} too)" if line.get("labels_seen") else f" ({other})" if other != line["dataset"] else ""
+        title = titles[line["encoder"]] + source
+        known.setdefault(line["dataset"], {}).setdefault(line["known"], []).append(title)
+    cards = [[_title(by_name, dataset), *(", ".join(who.get(kind, ())) or "–" for kind in (SEEN, UNSEEN, UNKNOWN))]
+             for dataset, who in known.items()]  # fmt: skip
+    said = ["Not seen: the card lists what the encoder was pretrained on, and none of these images' sources is in the list. Unknown: the "
+            "card does not say, or there is none; such a result may be too good as well."]  # fmt: skip
+    counted = ("by_id", "exact", "near", "same_patient_id")
+    found = [row for row in measured if any(int(row[name] or 0) for name in counted)]
     pictures = [[_title(by_name, row["dataset"]) + (f", {row['split']}" if row["split"] else ""),
                  _title(by_name, row["other"]) + (f", {row['other_split']}" if row["other_split"] else ""),
-                 row["images"], row["other_images"], row["exact"], row["near"], row["same_patient_id"]] for row in found]  # fmt: skip
-    notes = ["A near copy is the same picture in another size, compression or grey curve: difference hash, then rank correlation "
+                 *(row[name] for name in ("images", "other_images", *counted))] for row in found]  # fmt: skip
+    notes = ["By id: the owner names the picture of the other data. A near copy is the same picture in another size, compression or grey "
+             "curve: difference hash, then rank correlation "
              f"of at least {facts.get('same_correlation', 0.98)} (radbench/similarity.py).",
              f"{len(rows)} pairs of data sets or splits were compared; those without copies are in overlap.csv only."]  # fmt: skip
     if not rows:
         notes = ["No pictures were compared in this run."]
     notes += [f"– {name}: {reason}" for name, reason in (facts.get("absent") or {}).items()]
     panels = [
-        Panel("Seen by the card", ["Data", "Training set", "Encoders"], cards, "llp{8cm}",
-              [] if cards else ["No encoder's card names a data set that was evaluated."]),
-        Panel("Copies found", ["Data", "Other data", "Images", "of other", "Exact", "Near", "Same patient id"], pictures, "llrrrrr", notes),
+        Panel("By the card", ["Data", "Seen", "Not seen", "Unknown"], cards, "lp{4.6cm}p{4.6cm}p{4.6cm}",
+              said if cards else ["No encoder was evaluated on any data set."]),
+        Panel("Copies found", ["Data", "Other data", "Images", "of other", "By id", "Exact", "Near", "Same patient id"], pictures,
+              "llrrrrrr", notes),
     ]  # fmt: skip
     return Table("overlap", "Overlap", "Images that an encoder or another split has seen", COLUMNS, [*lines, *measured], panels)
+
+
+def _by_the_card(section: Section, encoder: Encoder) -> list[dict[str, Any]]:
+    """One row for an encoder and a data set; one for each source that was seen, where there are several."""
+    said = encoder.card.get("pretrained_on")
+    base = {"kind": KNOWN, "dataset": section.dataset, "encoder": encoder.name, "source": "card"}
+    labels, both = set(encoder.card.get("labels_seen") or []), sorted(section.sources & set(said or []))
+    untrained = not said and encoder.reason and not encoder.control
+    silent = said is None or UNKNOWN in said or untrained
+    return [base | {"known": SEEN, "other": name, "labels_seen": name in labels} for name in both] or [
+        base | {"known": UNKNOWN if silent else UNSEEN}]  # fmt: skip
 
 
 def _title(by_name: Mapping[str, Section], dataset: str) -> str:

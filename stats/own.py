@@ -12,23 +12,23 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from . import ngrams
 from .compare import Settings, compare
 from .errors import EncoderMissing, PredictionsError, SampleMismatch, TruthMismatch
 from .predictions import GROUPS, SAMPLE_KEY, TRUTH
 from .provenance import write_artifact
-from .text import BLEU_COLUMNS
 
 #: Columns without which a file is not of a task.
 NEEDED = {
     "linear_probe": ("label", "target", "score"),
     "segmentation": ("structure", "dice"),
-    "report_generation": ("reference", "hypothesis", "rouge_l", "rouge_l_coco", *BLEU_COLUMNS),
+    "report_generation": ("reference", "hypothesis"),
 }
 ALWAYS = ("encoder", "image_id")
 _CHEXBERT = tuple(f"chexbert_{side}_{k}" for side in ("ref", "hyp") for k in range(14))
@@ -36,7 +36,7 @@ _CHEXBERT = tuple(f"chexbert_{side}_{k}" for side in ("ref", "hyp") for k in ran
 NUMBERS = {
     "linear_probe": ("target", "score"),
     "segmentation": ("dice", "hd95", "nsd", "ref_area", "pred_area"),
-    "report_generation": ("rouge_l", "rouge_l_coco", *BLEU_COLUMNS, "rg_er", *_CHEXBERT),
+    "report_generation": (*ngrams.COLUMNS, "rg_er", *_CHEXBERT),
 }
 #: What others call these columns.
 OTHER_WORDS = {"encoder": ("model", "network", "method"), "image_id": ("image", "img", "id", "filename", "file", "path"),
@@ -56,8 +56,12 @@ def write_own(files: Sequence[Path | str], work: Path, reference: str | None, se
     Raises:
         StatsError: a file is not as described, or encoders cannot be compared; nothing is written then.
     """
-    parts = [_read(Path(file)) for file in files]
+    parts = [_read(Path(file), name) for file, name in _names_of(files).items()]
     by_task = {task: _joined(task, [rows for other, rows in parts if other == task]) for task in NEEDED if task in {t for t, _ in parts}}
+    counted = "report_generation" in by_task and ngrams.COLUMNS[0] not in by_task["report_generation"]
+    if counted:
+        reports = by_task["report_generation"]
+        by_task["report_generation"] = reports.assign(**ngrams.columns(reports["reference"], reports["hypothesis"]))
     titles = list(dict.fromkeys(name for rows in by_task.values() for name in rows["encoder"]))
     names = _folder_names(titles)
     for option, name in [("--reference", reference), *(("--controls", name) for name in controls)]:
@@ -77,7 +81,8 @@ def write_own(files: Sequence[Path | str], work: Path, reference: str | None, se
             folder, folders = folder_of[dataset], []
             for title, of_encoder in of_dataset.groupby("encoder", sort=False):
                 folders.append(results / task / folder / names[title])
-                _write(folders[-1], task, of_encoder.assign(dataset=folder, encoder=names[title]), title, of_dataset)
+                _write(folders[-1], task, of_encoder.assign(dataset=folder, encoder=names[title]), title, of_dataset,
+                       {"tokenizer": ngrams.TOKENIZER} if counted and task == "report_generation" else {})  # fmt: skip
                 spec["cards"][names[title]].append(str(folders[-1] / "meta.json"))
             present = list(dict.fromkeys(of_dataset["encoder"]))
             own = names[reference if reference in present else present[0]]
@@ -92,12 +97,26 @@ def write_own(files: Sequence[Path | str], work: Path, reference: str | None, se
     return path
 
 
+def _names_of(files: Sequence[Path | str]) -> dict[Path, str]:
+    """How messages name each file: by its name, or by the whole path where two share one; the same file twice is refused.
+
+    Raises:
+        PredictionsError: a file is given twice.
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, files):
+        if path.resolve() in found:
+            raise PredictionsError("--csv", f"{path} more than once", "each file once", "name it once")
+        found[path.resolve()] = path
+    names = [path.name for path in found.values()]
+    return {path: path.name if names.count(path.name) == 1 else str(path) for path in found.values()}
+
+
 # ---------------------------------------------------------------- one file
 
 
-def _read(path: Path) -> tuple[str, pd.DataFrame]:
+def _read(path: Path, where: str) -> tuple[str, pd.DataFrame]:
     """Task and checked rows of a file; ``place`` is file and line of each."""
-    where = path.name
     if not path.is_file():
         raise PredictionsError(str(path), "no such file", "a CSV or Parquet file of predictions", "check the path")
     try:
@@ -106,14 +125,24 @@ def _read(path: Path) -> tuple[str, pd.DataFrame]:
         else:
             with path.open(encoding="utf-8-sig") as lines:
                 header = lines.readline()
+            if "\0" in header:
+                raise UnicodeError
             separator = max(",;\t", key=header.count)
             with warnings.catch_warnings():  # a row longer than the header would move every value by a column
                 warnings.simplefilter("error", pd.errors.ParserWarning)
                 rows = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig", index_col=False)
+    except UnicodeError:
+        raise PredictionsError(where, "bytes that are not UTF-8", "CSV with a header in UTF-8, or Parquet",
+                               "export it again as UTF-8 (in Excel: CSV UTF-8)") from None  # fmt: skip
     except (ValueError, OSError, pd.errors.ParserWarning) as error:
         raise PredictionsError(where, f"a file that cannot be read ({error})", "CSV with a header, or Parquet", "export it again") from None
     rows.columns = [str(column).strip() for column in rows.columns]
     task = _task(where, list(rows.columns))
+    there = [name for name in ngrams.COLUMNS if name in rows]
+    if task == "report_generation" and 0 < len(there) < len(ngrams.COLUMNS):
+        lacking = ", ".join(name for name in ngrams.COLUMNS if name not in there)
+        raise PredictionsError(where, f"columns {there}, without {lacking}", f"all of them or none ({', '.join(ngrams.COLUMNS)})",
+                               "leave them out: they are counted from the texts")  # fmt: skip
     if rows.empty:
         raise PredictionsError(where, "no rows", "one row per prediction", "export it again")
     wanted = [*ALWAYS, *NEEDED[task], *NUMBERS[task], *WORDS, "dataset", "replicate", "structure_set"]
@@ -254,14 +283,19 @@ def _comparable(task: str, dataset: str, rows: pd.DataFrame) -> None:
                                     "make all predictions from one table of labels")  # fmt: skip
 
 
-def _write(folder: Path, task: str, rows: pd.DataFrame, title: str, everyone: pd.DataFrame) -> None:
+def _write(folder: Path, task: str, rows: pd.DataFrame, title: str, everyone: pd.DataFrame, protocol: Mapping[str, str]) -> None:
     """One encoder's predictions with their sidecar, as a task of this project would have left them."""
     present = [column for column in rows.columns if column != "place" and not everyone[column].isna().all()]
     content = io.BytesIO()
     rows[present].assign(task=task).to_parquet(content, index=False)
     why = "not in the file"
     lacking = {metric: why for metric, column in (("rg_er", "rg_er"), ("f1_14", _CHEXBERT[0])) if column not in present}
-    facts = {"card": {"title": title}, "measured": {}, "metrics_not_computed": lacking if task == "report_generation" else {}}
+    facts = {
+        "card": {"title": title},
+        "measured": {},
+        "protocol": protocol,
+        "metrics_not_computed": lacking if task == "report_generation" else {},
+    }
     write_artifact(folder, "predictions", {"predictions.parquet": content.getvalue()}, key_parts={}, parents=[], facts=facts)
 
 

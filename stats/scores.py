@@ -14,7 +14,7 @@ from typing import Any
 from .errors import ProtocolMismatch, SpecError
 from .measures import LOWER_IS_BETTER, REPORT
 from .provenance import Sidecar, read_csv, read_sidecar
-from .published import AGG6, AGG_PRINTED, Published, Score
+from .published import AGG6, AGG7, AGG_PRINTED, SEVENTH, Published, Score
 from .typeset import OVERLAP, REDUCED, Cell, Panel
 
 #: Further files of a statistics folder.
@@ -24,6 +24,10 @@ METRIC_TITLES = {"auprc": "AUPRC", "auroc": "AUROC", "dice": "Dice", "rouge_l": 
                  "rg_er": "RG_ER", "f1_14": "Macro-F1-14", "rouge_l_coco": "ROUGE-L (coco)", "brier": "Brier", "ece": "ECE",
                  "hd95": "HD95", "nsd": "NSD"}  # fmt: skip
 SITE_AUROC = 0.6  # from here on a note says that the site gives a label away
+#: Tokenizer of the reports -> what it gives.
+TOKENIZERS = {"words": 'words (tokenizer "words": runs of letters, digits and underscores in lower case, an apostrophe inside)',
+              "ptb": "tokens of Stanford's PTBTokenizer, as pycocoevalcap"}  # fmt: skip
+FEW = 10  # patients; below, every table with intervals says that they cannot be relied on
 REPORT_METRICS = ("rouge_l", "bleu4", "rg_er", "f1_14", "rouge_l_coco")
 
 SCORE_COLUMNS = (
@@ -71,6 +75,7 @@ class Section:
     label_sites: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)  # label: site: positives, negatives
     more: Mapping[str, list[dict[str, str]]] = field(default_factory=dict)  # rows of the further files, by name without suffix
     copies: Mapping[str, int] = field(default_factory=dict)  # data set: images of it that were found among these
+    processing: Sequence[str] = ()  # what the owner did to the pictures
 
     def displayed(self) -> list[tuple[str, str, str]]:
         """(title, target, metric) of each column, aggregates last."""
@@ -87,6 +92,11 @@ class Section:
     def names(self, target: str) -> set[str]:
         """Names under which the paper may print a target."""
         return {target, self.columns.get(target, target)}
+
+    @property
+    def seven(self) -> bool:
+        """Whether the mean of its seven labels is the one that the copied rows' printed Agg. fits."""
+        return len(self.columns) == 7 and SEVENTH.lower() in {name.lower() for name in self.columns}
 
     @property
     def decoder(self) -> str:
@@ -147,7 +157,7 @@ def read_section(table: int, spec: Mapping[str, Any], sidecars: list[Sidecar]) -
     for key in ("dataset", "title", "stats"):
         if key not in spec:
             raise SpecError(f"table{table} of the spec", f"keys {sorted(spec)}", f"a key {key!r}", "add it")
-    estimates, comparisons, facts, gap, label_sites, more = {}, {}, {}, "", {}, {}
+    estimates, comparisons, facts, gap, label_sites, more, processing = {}, {}, {}, "", {}, {}, []
     meta = Path(spec["stats"]) / "meta.json"
     if meta.is_file():
         sidecar = read_sidecar(meta)
@@ -166,10 +176,10 @@ def read_section(table: int, spec: Mapping[str, Any], sidecars: list[Sidecar]) -
         index = read_sidecar(spec["index"])
         sidecars.append(index)
         sources |= set(index.facts.get("sources") or [])
-        label_sites = index.facts.get("label_sites") or {}
+        label_sites, processing = index.facts.get("label_sites") or {}, index.facts.get("processing") or []
     metrics = {3: spec.get("metrics") or ["auprc"], 4: spec.get("metrics") or ["dice"], 5: REPORT_METRICS}[table]
     return Section(table, spec["dataset"], spec["title"], spec.get("paper"), tuple(metrics), spec.get("columns") or {},
-                   estimates, comparisons, frozenset(sources), facts, gap, label_sites, more)  # fmt: skip
+                   estimates, comparisons, frozenset(sources), facts, gap, label_sites, more, processing=processing)  # fmt: skip
 
 
 def refuse_mixed_versions(sections: Sequence[Section]) -> None:
@@ -235,8 +245,12 @@ def judge(section: Section, estimate: Mapping[str, str], score: Score | None, te
         return "not comparable", "no published value for these data"
     if score is None:
         return "not comparable", "the paper prints no value for this encoder and column"
-    if score.column == AGG_PRINTED and not score.own_run:
-        return "not comparable", "the printed Agg. of this row fits a mean of seven classes, one of them not printed"
+    if score.column == AGG_PRINTED and not score.own_run and not section.seven:
+        return "not comparable", f"the printed Agg. of this row fits a mean of seven classes, the six printed ones and {SEVENTH}"
+    lost = [name for name in section.facts.get("labels_dropped") or {} if name in section.columns and name.lower() != SEVENTH.lower()]
+    if score.column in (AGG_PRINTED, AGG6) and (lost or estimate.get("reason")):
+        without = f"without {', '.join(lost)}" if lost else estimate["reason"]
+        return "not comparable", f"a mean of other classes: {without}"
     if score.decoder and score.decoder.lower() != section.decoder.lower():
         return "not comparable", f"published with another decoder ({score.decoder})"
     if estimate.get("reduced"):
@@ -306,7 +320,8 @@ def _ranks(cells: Sequence[ScoreCell]) -> dict[tuple[str, str, str], int]:
 def _published_rows(section: Section, columns: Sequence[tuple[str, str, str]], lead: int, published: Published) -> list[list[Cell | str]]:
     by_row: dict[str, list[Score]] = {}
     for score in published.scores:
-        if score.table == section.table and score.dataset == section.paper and score.column != AGG_PRINTED:
+        other_mean = score.column == AGG_PRINTED and (score.own_run or not section.seven)
+        if score.table == section.table and score.dataset == section.paper and not other_mean:
             by_row.setdefault(score.row, []).append(score)
     rows = []
     for title, scores in by_row.items():
@@ -344,6 +359,9 @@ def resampling(section: Section) -> str:
     unit = section.facts.get("unit", "patient")
     units = {"study": "studies"}.get(unit, f"{unit}s")
     words = f"{section.facts.get('resamples', '?')} resamples of {units}"
+    many = section.facts.get("patients")
+    if many is not None and 0 < many < FEW:
+        words += f" (only {many} {units if many > 1 else unit}: too few for an interval to be relied on, however narrow it is)"
     if unit == "patient":
         return words
     why = "no patient ids are known, or --unit image" if unit == "image" else "--unit study"
@@ -376,6 +394,7 @@ def _notes(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
         if given_away:
             notes.append(f"The site alone predicts {', '.join(given_away)} (AUROC of the site's share of positives): an encoder "
                          "that recognises the scanner scores there without seeing the disease.")  # fmt: skip
+    notes += [f"Pictures: {text}." for text in section.processing]
     notes += _grouped(OVERLAP + " pretrained on images of these data", "overlap", cells)
     notes += _grouped(REDUCED + " reduced protocol", "reduced protocol", cells)
     gaps: dict[str, list[str]] = {}
@@ -392,11 +411,17 @@ def _notes(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
         notes.append(f"Different reports written: {told}. Few mean that the language model hardly looks at the image.")
     if section.table == 5 and (model := section.facts.get("language_model")):
         notes.append(f"Language model: {model}.")
-    if section.paper and any(target == AGG6 for _, target, _ in section.displayed()):
+    if section.table == 5 and (tokenizer := (section.facts.get("protocol") or {}).get("tokenizer")):
+        notes.append(f"BLEU-4 and ROUGE-L (coco) count {TOKENIZERS.get(tokenizer, tokenizer)}; ROUGE-L counts runs of a-z and 0-9, "
+                     "without stemming.")  # fmt: skip
+    shown = {target for _, target, _ in section.displayed()}
+    if section.paper and AGG6 in shown:
+        seventh = (f"{AGG7} adds {SEVENTH}, and in that column stands the printed Agg. of the copied rows."
+                   if section.seven and AGG7 in shown else
+                   f"an {AGG7} cannot be recomputed because the seventh column, {SEVENTH}, is neither printed nor read here.")  # fmt: skip
         notes.append("Agg-6 is the mean of the six columns, recomputed for published rows. The printed Agg. mixes two "
                      "definitions: rows copied from earlier work fit a mean of seven classes (RAD-DINO 52.8 printed, "
-                     "50.5 from its six columns), the authors' own rows one of six; an Agg-7 cannot be recomputed "
-                     "because the seventh column is not printed.")  # fmt: skip
+                     f"50.5 from its six columns), the authors' own rows one of six; {seventh}")  # fmt: skip
     return notes
 
 

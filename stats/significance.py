@@ -1,7 +1,8 @@
 """Table 6: is the reference encoder better, column by column, and against whom?
 
 The paper names neither test, unit, baseline nor correction. Here: paired bootstrap over patients, one-sided, Holm over
-the family of all columns of Tables 3 to 5 (aggregates and the second ROUGE-L convention are not columns of their own).
+the family of all columns of Tables 3 to 5 (aggregates and the second ROUGE-L convention are not columns of their own,
+nor is a label without a printed column on data that the paper prints, such as the seventh of VinDr-CXR).
 Two baseline rules stand side by side. ``best``: the best other encoder of that column. It is chosen on the same
 patients, so it looks a little better than it is, which makes the test of the reference cautious. ``fixed``: one named
 encoder in every column.
@@ -45,7 +46,7 @@ def significance_rows(
     """Rows of table6.csv: the family against the best other per column, then against each fixed other."""
     by_name = {encoder.name: encoder for encoder in encoders}
     others = [encoder for encoder in encoders if encoder.name != reference]
-    columns = [(section, *column) for section in sections for column in _family(section)]
+    columns = [(section, *column) for section in sections for column in _family(section, published)]
     rows: list[dict[str, Any]] = []
     for fixed in [None, *others]:
         family = []
@@ -60,13 +61,22 @@ def significance_rows(
     return rows
 
 
-def _family(section: Section) -> list[tuple[str, str, str]]:
+def _family(section: Section, published: Published) -> list[tuple[str, str, str]]:
     """(title, target, metric) of the tested columns; the metric has a column of its own here."""
+    outside = unprinted(section, published)
     return [
         (section.columns.get(target, "Report"), target, metric)
         for _, target, metric in section.displayed()
-        if not target.startswith("Agg-") and metric != "rouge_l_coco"
+        if not target.startswith("Agg-") and metric != "rouge_l_coco" and target not in outside
     ]
+
+
+def unprinted(section: Section, published: Published) -> list[str]:
+    """Labels of a data set of the paper's Table 3 for which it prints no column: measured, but not of the family of Table 6."""
+    if section.table != 3 or not section.paper:
+        return []
+    printed = published.printed_columns(section.table, section.paper)
+    return [target for target in section.columns if printed and not printed & {name.lower() for name in section.names(target)}]
 
 
 def _best(section: Section, others: Sequence[Encoder], target: str, metric: str) -> tuple[str, Encoder | None]:
@@ -135,7 +145,9 @@ def _conclude(row: dict[str, Any]) -> None:
     row["verdict"], row["reason"] = verdict
 
 
-def significance_panels(rows: Sequence[Mapping[str, Any]], reference: Encoder, sections: Sequence[Section]) -> list[Panel]:
+def significance_panels(
+    rows: Sequence[Mapping[str, Any]], reference: Encoder, sections: Sequence[Section], published: Published
+) -> list[Panel]:
     """The family against the best other in full, and one line of marks per fixed other."""
     best = [row for row in rows if row["rule"] != FIXED]
     printed = any(row["published_outcome"] for row in best)
@@ -159,6 +171,8 @@ def significance_panels(rows: Sequence[Mapping[str, Any]], reference: Encoder, s
     if any(row["rule"] == BEST_CONTROL for row in best):
         notes.append("No encoder other than the controls is present: the baseline is the best control, a check that "
                      "the reference learnt something and not a comparison with the state of the art.")  # fmt: skip
+    outside = [f"{one.title} {', '.join(one.columns[t] for t in labels)}" for one in sections if (labels := unprinted(one, published))]
+    notes += [f"Measured but not tested, because the paper prints no such column: {'; '.join(outside)}."] if outside else []
     notes += _attainable(best)
     gaps: dict[str, list[str]] = {}
     for row in best:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from .calibration import LINE_COLUMNS
+from .figures import Place, rank_diagram, standing_alone
+from .page import Html
 from .provenance import Sidecar
 from .ranks import CriticalDifference, critical_difference
 from .scores import METRIC_TITLES, Encoder, Section, find_estimate, points, resampling
@@ -122,7 +124,9 @@ def _calibration(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Ta
             notes = [f"Less is better. [95 % {kind} interval], {resampling(one)}."]
             if metric == "ece":
                 notes.append("A resample repeats images, which makes its calibration error larger than that of the data, as the data's is "
-                             "larger than the truth: the interval is reflected about the value and may end just below it.")  # fmt: skip
+                             "larger than the truth: the interval is reflected about the value and may end just below it. On simulated "
+                             "studies it holds the truth less often than it says, above all where the probabilities are nearly right: "
+                             "take it for a rough range.")  # fmt: skip
             panels.append(Panel(f"{one.title}: {title}", ["Encoder", *(targets[t] for t in order)], cells, notes=notes))
         single = [t for t in order if not t.startswith("Agg-")]
         for name, meaning in LINE_MEANING.items():
@@ -277,6 +281,28 @@ def groups_in_words(standing: Standing) -> str:
     groups = "; ".join(", ".join(names[k] for k in group) for group in found.groups) or "none"
     return (f"Friedman p {'< 0.001' if found.p_friedman < 0.001 else f'= {found.p_friedman:.3f}'} over {len(standing.columns)} columns; "
             f"critical difference of mean ranks (Nemenyi, 5 %) {found.critical:.2f}. Not told apart: {groups}.")  # fmt: skip
+
+
+def rank_drawing(standing: Standing, reference: str) -> Html | None:
+    """The critical-difference diagram of a standing; None where there are too few encoders or columns for one."""
+    if standing.difference is None:
+        return None
+    places = [Place(e.title, float(rank), role="reference" if e.name == reference else "control" if e.control else "encoder")
+              for e, rank in zip(standing.encoders, standing.mean_ranks, strict=True)]  # fmt: skip
+    return rank_diagram(places, standing.difference.critical, standing.difference.groups, standing.title)
+
+
+def rank_figure(sections: Sequence[Section], encoders: Sequence[Encoder], reference: str) -> bytes:
+    """ranks.svg: the critical-difference diagrams that the page shows, one per task and one over all, as one file."""
+    title = next(encoder.title for encoder in encoders if encoder.name == reference)
+    found = standings(sections, encoders)
+    parts = [(f"{one.title}, {len(one.columns)} column{'s' * (len(one.columns) != 1)}", [groups_in_words(one)],
+              rank_drawing(one, reference)) for one in found]  # fmt: skip
+    how = ["Dot: mean rank over columns, 1 is best. Bars at the right join encoders whose mean ranks lie closer than the critical "
+           f"difference (Friedman and Nemenyi, 5 %). Blue: {title}; hollow: controls. Columns of one data set are not independent, so "
+           "this is a picture; the test is the table of significance."]  # fmt: skip
+    nothing = ["No encoder has a value in every column, so there is nothing to rank."]
+    return standing_alone([("Mean ranks", how if found else nothing, None), *parts], "Mean ranks of the encoders, 1 is best")
 
 
 def _ranks(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Table:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .compare import Settings
-from .errors import SpecError, StatsError
+from .errors import SettingError, SpecError, StatsError
 from .facts import DATA_COLUMNS, ENCODER_COLUMNS, table1, table2
 from .overlaps import overlap_table, read_overlap, with_copies
 from .own import write_own
@@ -28,7 +29,7 @@ from .provenance import Sidecar, csv_bytes, read_sidecar, sha256, write_artifact
 from .published import Published
 from .scores import SCORE_COLUMNS, TASKS, Encoder, read_section, refuse_mixed_versions, score_cells, score_panel
 from .significance import SIGNIFICANCE_COLUMNS, significance_panels, significance_rows
-from .supplement import supplementary_tables
+from .supplement import rank_figure, supplementary_tables
 from .typeset import Panel, Table
 from .verdicts import VERDICT_COLUMNS, VERDICTS, paper_vs_measured, summarise, summary_page, verdicts_markdown
 
@@ -86,12 +87,13 @@ def write_tables(spec_path: Path | str, out: Path | str) -> Sidecar:
             add(number, SCORE_COLUMNS, [cell.row() for one in by_section for cell in one], panels)
     tests = significance_rows(everything, encoders, spec["reference"], published)
     reference = next(encoder for encoder in encoders if encoder.name == spec["reference"])
-    add(6, SIGNIFICANCE_COLUMNS, tests, significance_panels(tests, reference, everything) if everything else [])
+    add(6, SIGNIFICANCE_COLUMNS, tests, significance_panels(tests, reference, everything, published) if everything else [])
     tables += supplementary_tables(everything, encoders)
     if not own:
         tables.append(overlap_table(everything, encoders, copies, compared))
 
-    files = {name: content for table in tables for name, content in table.files(spec.get("title", "")).items()}
+    drawn = {"ranks.svg": rank_figure(everything, encoders, spec["reference"])}
+    files = drawn | {name: content for table in tables for name, content in table.files(spec.get("title", "")).items()}
     facts: dict[str, Any] = {"reference": spec["reference"], "summary": f"{len(tables)} tables of {len(encoders)} encoders."}
     if not own:
         verdicts = paper_vs_measured(published, data_rows, encoder_rows, everything, encoders, tests)
@@ -149,8 +151,9 @@ your own predictions (--csv):
     classification      label, target (0 or 1), score (any number; larger = more likely positive)
     segmentation        structure, dice (0 to 1; empty where the reference lacks the structure)
                         [structure_set: which structures form one column; hd95, nsd, ref_area, pred_area]
-    reports             reference, hypothesis, rouge_l, rouge_l_coco, bleu_match_1..4, bleu_guess_1..4, hyp_len, ref_len
-                        [rg_er, chexbert_ref_0..13, chexbert_hyp_0..13], see docs/formats.md
+    reports             reference, hypothesis: BLEU-4 and ROUGE-L are counted from the two texts (tokenizer "words")
+                        [your own counts instead, all of them: rouge_l, rouge_l_coco, bleu_match_1..4, bleu_guess_1..4,
+                        hyp_len, ref_len; and rg_er, chexbert_ref_0..13, chexbert_hyp_0..13; see docs/formats.md]
   Optional everywhere   dataset, replicate (fold or seed), patient_id (without it images count as independent, and every
                         table says so), study_id, sex, age_band, view, site (subgroups)
   Every encoder must have the same samples with the same truth. Which ones are controls is told by --controls, with the
@@ -161,7 +164,8 @@ your own predictions (--csv):
            theirs,a.png,p1,Effusion,1,0.61
 
   Written to --out: classification, segmentation or reports (as far as there are data), significance, calibration, ranks,
-  subgroups, learning_curves as .csv (all digits), .tex (input it; its head says how) and .md.
+  subgroups, learning_curves as .csv (all digits), .tex (input it; its head says how) and .md; ranks.svg, a critical-difference
+  diagram.
   Below --out/work: the predictions as read, with their ids, and the statistics behind the tables.
 """
 
@@ -191,12 +195,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if spec and (given or reference or controls):
         parser.error("--reference, --controls, --resamples, --seed, --unit, --margin and --stratified belong to --csv; a spec has its own")
     try:
+        _writable(out)
         if csvs:
             spec = write_own(csvs, out / "work", reference, Settings(**{"resamples": 2000, **given}), controls or ())
         written = write_tables(spec, out)
     except StatsError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     print(f"{written.folder}: {written.facts['summary']}")
+
+
+def _writable(out: Path) -> None:
+    """A folder, or a place where one can be made; nothing is made yet.
+
+    Raises:
+        SettingError: a file stands there or above it, or the folder is not to be written to.
+    """
+    there = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists() or place.is_symlink())
+    if not there.is_dir():
+        raise SettingError("--out", f"{out}" + (", which is a file" if there == out.absolute() else f", but {there.name} is a file"),
+                           "a folder", "name another folder")  # fmt: skip
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SettingError("--out", f"{out}, which cannot be written to", "a folder that you may write to", "name another folder")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .facts import ATTRIBUTES, TRAINING_DATA
-from .published import METRICS, Published, same_model
+from .published import AGG6, AGG7, AGG_PRINTED, METRICS, Published, same_model
 from .scores import METRIC_TITLES, Encoder, Section, find_estimate, judge, points
 from .significance import FIXED, OUTCOME_MARKS, OUTCOME_WORDS
 from .typeset import OVERLAP, REDUCED, Panel, Table, markdown
@@ -43,8 +43,8 @@ def paper_vs_measured(
 
 
 def _score_verdict(section: Section, encoder: Encoder, score: Any, published: Published) -> dict[str, Any]:
-    if score.column == "Agg.":
-        targets = ["Agg-6" if score.own_run else "Agg-7"]
+    if score.column == AGG_PRINTED:
+        targets = [AGG6 if score.own_run else AGG7]
     elif section.table == 5:
         targets = ["report"]
     else:

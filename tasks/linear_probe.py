@@ -4,7 +4,8 @@
 
 Sigmoid and binary cross-entropy, AdamW with a cosine, 100 epochs of batches of 96 (RadJEPA, section 6.1.2). The patients
 outside the test split are dealt to five folds; replicate k trains on four of them, chooses epoch and learning rate by the mean
-average precision on fold k, and scores the fixed test split. Blank and uncertain labels carry no loss and no prediction.
+average precision on fold k, and scores the fixed test split. Blank and uncertain labels carry no loss and no prediction, unless
+the protocol's `uncertain` (CheXpert's U-Ones and U-Zeros) or `blank` maps them.
 
 All folds, learning rates and classes are trained together: the heads share each batch's matrix product, a fold is a
 0/1 weight per image, and AdamW works on every weight by itself, so each head is what it would be alone
@@ -13,9 +14,10 @@ All folds, learning rates and classes are trained together: the heads share each
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,7 @@ from radbench.store import Index
 VERSION = 2  # 2: learning curve
 TASK = "linear_probe"
 CLASSES = (("positive", 1), ("negative", 0))
+POLICIES = {"uncertain": ("drop", "zero", "one"), "blank": ("drop", "zero")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Protocol:
     batch: int = 96
     seed: int = 0
     shares: tuple[float, ...] = (0.1, 0.3)  # of the learned patients, for the learning curve beside the full probe
+    uncertain: str = "drop"  # or "zero", "one": what a label of -1 counts as, in training and in test
+    blank: str = "drop"  # or "zero": what a label that nobody gave counts as
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,15 +84,19 @@ def probe(dataset: str, encoder: str, spec: Mapping, results: Path = Path("resul
     """Write `results/linear_probe/{dataset}/{encoder}`."""
     protocol = from_overrides(Protocol, spec.get("protocol", {}), "tasks.linear_probe.protocol")
     index_meta, features = artifact.read(results / "index" / dataset), artifact.read(results / "features" / encoder / dataset)
+    for name, choices in POLICIES.items():
+        if getattr(protocol, name) not in choices:
+            raise ConfigError(f"tasks.linear_probe.protocol.{name}", "no such policy", got=getattr(protocol, name), expected=choices)
     frozen = Frozen(encoder, spec.get("encoder", {}), results)
 
     def make(work: Path) -> dict:
         index = Index(results / "index" / dataset)
-        labels, dropped = usable_labels(index, spec["labels"], tuple(spec.get("sites", ())))
+        values_of = functools.partial(label_values, index, protocol=protocol)
+        labels, dropped = usable_labels(index, spec["labels"], tuple(spec.get("sites", ())), values_of)
         if not labels:
             raise artifact.Absent(f"no label has both classes in train and test: {dropped or 'none is configured'}")
         values = torch.from_numpy(np.load(features.file("image.npy")))
-        targets = torch.from_numpy(np.stack([index[f"labels.{name}"] for name in labels], axis=1).astype(np.float32))
+        targets = torch.from_numpy(np.stack([values_of(name) for name in labels], axis=1))
         sites = tuple(spec.get("sites", ()))
         learned = torch.from_numpy(np.concatenate([index.rows("train", sites), index.rows("val", sites)]))
         tested = torch.from_numpy(index.rows("test", sites))
@@ -103,7 +112,7 @@ def probe(dataset: str, encoder: str, spec: Mapping, results: Path = Path("resul
             curve = []
             for share in protocol.shares:
                 rows = learned[torch.from_numpy(some_patients(index["patient_id"][learned.numpy()], share, protocol.seed))]
-                if not lacking_classes(index, labels, rows.numpy()):
+                if not lacking_classes(index, labels, rows.numpy(), values_of):
                     part, _ = scores_of(rows, f"probe {dataset} {encoder}, {share:.0%} of the patients")
                     curve.append((len(rows), part))
             _write_curve(work / "learning_curve.parquet", dataset, encoder, index, tested.numpy(), labels, targets[tested].numpy(), curve)
@@ -120,7 +129,17 @@ def probe(dataset: str, encoder: str, spec: Mapping, results: Path = Path("resul
                              parents=[index_meta, features], publish=("learning_curve.parquet",))  # fmt: skip
 
 
-def usable_labels(index: Index, names: Sequence[str], sites: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
+def label_values(index: Index, name: str, protocol: Protocol) -> np.ndarray:
+    """(N,) float32 of a label: 1 and 0, and -1 and NaN for what the policy leaves out."""
+    values = index[f"labels.{name}"].astype(np.float32)
+    if protocol.uncertain != "drop":
+        values = np.where(values == -1, np.float32(protocol.uncertain == "one"), values)
+    return np.nan_to_num(values, nan=0) if protocol.blank == "zero" else values
+
+
+def usable_labels(
+    index: Index, names: Sequence[str], sites: tuple[str, ...], values_of: Callable[[str], np.ndarray]
+) -> tuple[list[str], dict[str, str]]:
     """The labels that have positives and negatives both in test and in what is learned from; and why others are dropped."""
     kept, dropped = [], {}
     if unknown := set(sites) - set(index.meta.facts["sites"]):
@@ -129,10 +148,10 @@ def usable_labels(index: Index, names: Sequence[str], sites: tuple[str, ...]) ->
         if name not in index.label_names:
             raise ConfigError("tasks.linear_probe.labels", f"no label {name!r} in the index", got=index.label_names,
                               fix=did_you_mean(name, index.label_names))  # fmt: skip
-        values = index[f"labels.{name}"]
+        values = values_of(name)
         learned = np.concatenate([index.rows("train", sites), index.rows("val", sites)])
         lacking = [f"no {word} in test" for word, value in CLASSES if not (values[index.rows("test", sites)] == value).any()]
-        lacking += lacking_classes(index, [name], learned)
+        lacking += lacking_classes(index, [name], learned, values_of)
         if lacking:
             dropped[name] = lacking[0]
         else:
@@ -140,12 +159,12 @@ def usable_labels(index: Index, names: Sequence[str], sites: tuple[str, ...]) ->
     return kept, dropped
 
 
-def lacking_classes(index: Index, labels: Sequence[str], learned: np.ndarray) -> list[str]:
+def lacking_classes(index: Index, labels: Sequence[str], learned: np.ndarray, values_of: Callable[[str], np.ndarray]) -> list[str]:
     """What some replicate would lack: a class of a label in the rows outside one of the folds."""
     fold = index["fold"][learned]
     parts = {f"train without fold {number}": learned[fold != number] for number in range(int(index["fold"].max()) + 1)}
     return [f"no {word} in {part}" for part, rows in parts.items() for word, value in CLASSES
-            for name in labels if not (index[f"labels.{name}"][rows] == value).any()]  # fmt: skip
+            for name in labels if not (values_of(name)[rows] == value).any()]  # fmt: skip
 
 
 def some_patients(patient_ids: np.ndarray, share: float, seed: int) -> np.ndarray:

@@ -3,6 +3,8 @@
 A reader is a module with `Options` (frozen dataclass) and `records(root, options) -> list[Record]`; its name is the file's.
 One that reads an owner's release also has `LABELS` (the owner's findings, in the owner's order) and `RELEASES`
 ({version: {"images": …, "patients": …, "studies": …}}): what a complete copy holds, to compare with, never to insist on.
+`SOURCES` names the published data sets that its pictures come from, where that is another one; `PROCESSING` says by file format what
+the owner did to the pictures, for the tables' notes.
 """
 
 import dataclasses
@@ -65,6 +67,7 @@ class Record:
     masks: tuple[Mask, ...]
     report: str
     inverted: bool = False  # stored with 0 = white by a file that does not say so
+    parent: str = ""  # image id of the same picture in the data set that this one was taken from, where the owner says it
     left_out: str = ""  # why the configuration does not want it; listed in left_out.csv, never opened
 
 

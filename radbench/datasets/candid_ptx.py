@@ -7,6 +7,7 @@ code. **Not seen:** the layout comes from the authors' description and public co
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from .files import Tree
 
 LABELS = ("Pneumothorax", "Chest tube", "Acute rib fracture")
 RELEASES = {"1.0": {"images": 19_237}}
-EXTRA = {"Chest tube": r"chest_tube\.csv", "Acute rib fracture": r"acute_rib_fracture\.csv"}
+EXTRA = {"Chest tube": r"chest_tube\.csv(\.gz)?", "Acute rib fracture": r"acute_rib_fracture\.csv(\.gz)?"}
 SIDE = 1024
+IMAGE = re.compile(r"\.(dcm|dicom|png|jpg)$|^[\d.]+$", re.IGNORECASE)  # without suffix: a UID
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +60,12 @@ def records(root: Path, options: Options) -> list[Record]:
             labels={label: float(positive[label]) for label in names}, report=" ".join(report.split()),
             masks=(Mask("pneumothorax", runs=outlines[image], size=(SIDE, SIDE)),),
         ))  # fmt: skip
-    return found
+    return found + [record for record in files.unlisted() if IMAGE.search(record.path.name)]
 
 
 def _images(tree: Tree, label: str) -> set[str]:
     """The images that a table of outlines names."""
-    file = tree.one(EXTRA[label], EXTRA[label].replace("\\", ""), f"needed for the label {label}")
+    file = tree.one(EXTRA[label], f"{label.lower().replace(' ', '_')}.csv", f"needed for the label {label}")
     table = columns.read(file)
     name = next((column for column in table.columns if column.lower() in ("anon_sopuid", "sopinstanceuid")), None)
     if name is None:

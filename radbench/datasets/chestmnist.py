@@ -19,10 +19,11 @@ from PIL import Image
 
 from ..errors import DataError
 from . import Record, columns
-from .files import Made, Tree
+from .files import File, Made, Tree, opened
 
 LABELS = ("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax", "Consolidation",
           "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia")  # fmt: skip
+SOURCES = ("nih_cxr14",)
 RELEASES = {"2.0": {"images": 78_468 + 11_219 + 22_433}}
 SIDES = (64, 128, 224)
 
@@ -65,15 +66,15 @@ def records(root: Path, options: Options) -> list[Record]:
     return found
 
 
-def _array(file: Path, name: str) -> np.ndarray:
+def _array(file: File, name: str) -> np.ndarray:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with opened(file) as stream, np.load(stream, allow_pickle=False) as arrays:
             return arrays[name]
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError) as error:
         raise DataError(file, f"no array {name} that can be read ({error})", fix="download it again") from None
 
 
-def _images(file: Path, split: str, side: int, count: int) -> np.ndarray:
+def _images(file: File, split: str, side: int, count: int) -> np.ndarray:
     images = _array(file, f"{split}_images")
     if images.shape != (count, side, side) or images.dtype != np.uint8:
         raise DataError(file, f"{split}_images {images.dtype} of shape {images.shape}", expected=f"uint8 ({count}, {side}, {side})")

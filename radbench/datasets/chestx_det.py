@@ -15,6 +15,7 @@ from .files import File, Tree
 
 LABELS = ("Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "Diffuse Nodule", "Effusion", "Emphysema", "Fibrosis",
           "Fracture", "Mass", "Nodule", "Pleural Thickening", "Pneumothorax")  # fmt: skip
+SOURCES = ("nih_cxr14",)
 RELEASES = {"1.0": {"images": 3_578}}
 SIZE = (1024, 1024)
 
@@ -51,7 +52,7 @@ def records(root: Path, options: Options) -> list[Record]:
                 age=math.nan, path=files.found_or_listed(str(entry["file_name"])), labels={name: float(name in outlines) for name in names},
                 masks=tuple(Mask(name.lower().replace(" ", "_"), polygons=outlines.get(name, ()), size=SIZE) for name in names), report="",
             ))  # fmt: skip
-    return found
+    return found + files.unlisted()
 
 
 def _outlines(file: File, entry: dict) -> dict[str, tuple]:

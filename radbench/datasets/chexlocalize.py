@@ -15,6 +15,7 @@ from . import Mask, Record, columns, runs
 from .chexpert import LABELS, PATH
 from .files import File, Tree
 
+SOURCES = ("chexpert",)
 RELEASES = {"1.0": {"images": 234 + 668, "patients": 700}}
 OUTLINED = ("Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Lesion", "Airspace Opacity", "Edema", "Consolidation", "Atelectasis",
             "Pneumothorax", "Pleural Effusion", "Support Devices")  # fmt: skip
@@ -51,12 +52,12 @@ def records(root: Path, options: Options) -> list[Record]:
             patient, study, image, kind = match.groups()
             stem = image.rsplit(".", 1)[0]
             found.append(Record(
-                image_id=f"{patient}/{study}/{stem}", patient_id=patient, study_id=f"{patient}/{study}",
+                image_id=f"{patient}/{study}/{stem}", parent=f"{patient}/{study}/{stem}", patient_id=patient, study_id=f"{patient}/{study}",
                 view="LATERAL" if kind == "lateral" else "FRONTAL", split=split, site="", sex="", age=math.nan,
                 path=files.found_or_listed(f"CheXpert/{split}/{patient}/{study}/{image}"), labels=labels,
                 masks=outlines.get(f"{patient}_{study}_{stem}", ()), report="",
             ))  # fmt: skip
-    return found
+    return found + files.unlisted()
 
 
 def _outlines(tree: Tree, split: str) -> dict[str, tuple[Mask, ...]]:

@@ -3,13 +3,15 @@
 A `Tree` knows every file below a root by its path; a `Member` is a file inside an archive and is read like a `Path`
 (`name`, `suffix`, `size`, `read_bytes`). Nothing is ever extracted. Archives (.zip .tar .tgz .tar.gz) are opened only when
 something is not among the extracted files. A compressed tar can be read only from its start: it is opened last, not at all for
-tables, and images in a large one are slow unless they are asked for in its own order, as the readers do.
+tables, and images in a large one are slow unless they are asked for in its own order, as the readers do. An archive within a .zip or
+.tar is read too, one level deep and from memory; what all of them hold there is limited.
 
 Names are compared without regard to case; hidden files and `__MACOSX` are passed over; links are followed, loops are not.
 """
 
 import collections
 import functools
+import io
 import os
 import re
 import tarfile
@@ -18,6 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from ..errors import DataError
 from . import Record, unlisted
@@ -26,6 +29,7 @@ ARCHIVES = (".zip", ".tar")  # their members are listed at once
 COMPRESSED = (".tgz", ".tar.gz")  # these must be unpacked to their end to be listed
 MAX_BYTES = 2**30  # of one unpacked file; a radiograph of 200 million pixels has 0.4 GiB
 MAX_MEMBERS = 3_000_000  # of one archive
+MAX_NESTED = 2**30  # bytes of all archives within archives below one root, which are held in memory
 MAX_RATIO = 1000  # of unpacked to packed size, above MIN_BOMB
 MIN_BOMB = 2**26
 PASSED_OVER = 64  # members of a compressed tar kept in memory after they were passed, for threads that come a little late
@@ -48,6 +52,10 @@ class Member:
     def read_bytes(self) -> bytes:
         """The unpacked content. Raises DataError when the archive is damaged or unpacks to more than it declares."""
         return self.archive.read(self._handle, self.size)
+
+    def open(self) -> BinaryIO:
+        """The unpacked content as a stream; of a zip only what is read from it is unpacked."""
+        return self.archive.open(self._handle, self.size)
 
     def relative_to(self, root: Path) -> str:
         """`archive.zip/folder/name`, with the archive's path relative to `root`."""
@@ -76,7 +84,7 @@ class Broken:
 class Made:
     """A picture out of a file that holds many, such as an array: its bytes are made when they are asked for."""
 
-    def __init__(self, container: Path, name: str, make: Callable[[], bytes]):
+    def __init__(self, container: Path | Member, name: str, make: Callable[[], bytes]):
         self.container, self.name, self.suffix, self.size, self.read_bytes = container, name, PurePosixPath(name).suffix, 1, make
 
     def relative_to(self, root: Path) -> str:
@@ -92,13 +100,16 @@ File = Path | Member | Broken | Made
 class Archive:
     """A zip or tar file: its members by name, and their content. Threads may read at the same time."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path | Member):
         self.path, self._lock = path, threading.Lock()
         self._last, self._passed = -1, collections.OrderedDict()  # of a compressed tar
 
     @functools.cached_property
     def _file(self) -> zipfile.ZipFile | tarfile.TarFile:
-        return zipfile.ZipFile(self.path) if self.path.suffix.lower() == ".zip" else tarfile.open(self.path)
+        source = self.path if isinstance(self.path, Path) else io.BytesIO(self.path.read_bytes())
+        if self.path.suffix.lower() == ".zip":
+            return zipfile.ZipFile(source)
+        return tarfile.open(source) if isinstance(source, Path) else tarfile.open(fileobj=source)
 
     def members(self) -> list[Member]:
         """Its plain files.
@@ -151,6 +162,9 @@ class Archive:
         except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, RuntimeError, NotImplementedError) as error:
             raise DataError(self.path, f"damaged archive ({error})", fix="download it again") from None
 
+    def open(self, handle: object, size: int) -> BinaryIO:
+        return self._file.open(handle) if isinstance(self._file, zipfile.ZipFile) else io.BytesIO(self.read(handle, size))
+
     def _read_tar(self, number: int, entry: tarfile.TarInfo) -> bytes:
         if number in self._passed:
             return self._passed.pop(number)
@@ -177,6 +191,7 @@ class Tree:
             raise DataError(root, "no such folder", fix="set `root` of the data set in the configuration")
         self.root = root
         self.extracted = sorted(_walk(root))
+        self._held = 0  # bytes of archives within archives
 
     @functools.cached_property
     def archived(self) -> dict[str, Member]:
@@ -184,17 +199,31 @@ class Tree:
         return self._members(ARCHIVES)
 
     @functools.cached_property
+    def nested(self) -> dict[str, Member]:
+        """The same of zip and plain tar archives within these."""
+        return self._members_within(ARCHIVES)
+
+    @functools.cached_property
     def compressed(self) -> dict[str, Member]:
-        """The same of compressed tars. Unpacks every one of them once."""
-        return self._members(COMPRESSED)
+        """The same of compressed tars, also within zip and plain tar archives. Unpacks every one of them once."""
+        return self._members(COMPRESSED) | self._members_within(COMPRESSED)
+
+    def everything(self) -> list[str]:
+        """Paths of all files below the root, and of those in archives that were opened."""
+        return [*self.extracted, *(path for place in ("archived", "nested", "compressed") for path in self.__dict__.get(place, ()))]
 
     def _members(self, suffixes: tuple[str, ...]) -> dict[str, Member]:
-        found = {}
-        for path in (relative for relative in self.extracted if relative.lower().endswith(suffixes)):
-            for member in Archive(self.root / path).members():
-                if _wanted(member.path):
-                    found[f"{path}/{member.path}"] = member
-        return found
+        paths = [relative for relative in self.extracted if relative.lower().endswith(suffixes)]
+        return _listed({path: Archive(self.root / path) for path in paths})
+
+    def _members_within(self, suffixes: tuple[str, ...]) -> dict[str, Member]:
+        inner = {path: member for path, member in self.archived.items() if path.lower().endswith(suffixes)}
+        for path, member in inner.items():
+            self._held += member.size
+            if self._held > MAX_NESTED:
+                raise DataError(self.root / path, f"archives within archives of {self._held} bytes together, up to this one",
+                                expected=f"at most {MAX_NESTED}", fix="extract the outer archive")  # fmt: skip
+        return _listed({path: Archive(member) for path, member in inner.items()})
 
     def matching(self, pattern: str, compressed: bool = False) -> list[File]:
         """Files whose path below the root ends in the regular expression, nearest to the root first.
@@ -202,7 +231,7 @@ class Tree:
         Those in archives count when none is extracted, and those in compressed tars only when asked for.
         """
         wanted = re.compile(rf"(?:.*/)?(?:{pattern})", re.IGNORECASE)
-        for place in ("extracted", "archived", *(["compressed"] * compressed)):
+        for place in ("extracted", "archived", "nested", *(["compressed"] * compressed)):
             files = getattr(self, place)
             found = [relative for relative in files if wanted.fullmatch(relative)]
             if found:
@@ -250,6 +279,10 @@ class Lookup:
         return self._keys(self.tree.archived)
 
     @functools.cached_property
+    def nested(self) -> dict[str, str]:
+        return self._keys(self.tree.nested)
+
+    @functools.cached_property
     def compressed(self) -> dict[str, str]:
         return self._keys(self.tree.compressed)
 
@@ -274,30 +307,44 @@ class Lookup:
         self._asked.add(key)
         if key in self.extracted:
             return self.tree.root / self.extracted[key]
-        if key in self.archived:
-            return self.tree.archived[self.archived[key]]
-        return self.tree.compressed[self.compressed[key]] if key in self.compressed else None
+        for place in ("archived", "nested", "compressed"):
+            if key in getattr(self, place):
+                return getattr(self.tree, place)[getattr(self, place)[key]]
+        return None
 
     def found_or_listed(self, listed: str) -> File:
         """The file, or the path at which it would be: radbench.index then reports it as missing."""
         return self.find(listed) or self.tree.root / listed
 
-    def unlisted(self) -> list[Record]:
-        """Records of the extracted images, and of those in archives that had to be opened, that nobody asked for."""
-        left = {key: self.tree.root / relative for key, relative in self.extracted.items() if key not in self._asked}
-        if "archived" in self.__dict__:
-            left = {key: self.tree.archived[relative] for key, relative in self.archived.items() if key not in self._asked} | left
+    def unlisted(self, but: str = "") -> list[Record]:
+        """Records of the extracted images, and of those in archives that had to be opened, that nobody asked for.
+
+        `but`: not those whose path below the root contains this regular expression.
+        """
+        left: dict[str, File] = {}
+        for place in ("extracted", "archived", "nested"):
+            for key, relative in self.__dict__.get(place, {}).items():
+                if key not in self._asked and not (but and re.search(but, relative, re.IGNORECASE)):
+                    left.setdefault(key, self.tree.root / relative if place == "extracted" else getattr(self.tree, place)[relative])
         return [unlisted(key, left[key]) for key in sorted(left)]
 
     def __len__(self) -> int:
-        return len(self.extracted) or len(self.archived) or len(self.compressed)
+        return len(self.extracted) or len(self.archived) or len(self.nested) or len(self.compressed)
 
     def items(self) -> list[tuple[str, File]]:
         """(key, file) of every file, extracted and archived, in order of path."""
         found: dict[str, File] = {key: self.tree.compressed[relative] for key, relative in self.compressed.items()}
+        found |= {key: self.tree.nested[relative] for key, relative in self.nested.items()}
         found |= {key: self.tree.archived[relative] for key, relative in self.archived.items()}
         found |= {key: self.tree.root / relative for key, relative in self.extracted.items()}
         return sorted(found.items(), key=lambda pair: pair[0])
+
+
+def opened(file: File) -> BinaryIO:
+    """The content as a stream, of which no more than needed is read where that can be."""
+    if isinstance(file, Path):
+        return open(file, "rb")
+    return file.open() if isinstance(file, Member) else io.BytesIO(file.read_bytes())
 
 
 def guard(where: object, name: str) -> None:
@@ -323,6 +370,11 @@ def _walk(root: Path) -> Iterator[str]:
 
 def _wanted(relative: str) -> bool:
     return not relative.startswith(".") and "/." not in relative and "__MACOSX" not in relative.split("/")
+
+
+def _listed(archives: dict[str, Archive]) -> dict[str, Member]:
+    """The members of archives by path; each archive counts as a folder."""
+    return {f"{path}/{member.path}": member for path, archive in archives.items() for member in archive.members() if _wanted(member.path)}
 
 
 def _depth(file: File, root: Path) -> int:

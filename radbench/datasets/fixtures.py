@@ -26,10 +26,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError, did_you_mean, run_entry_point
 from . import phantom
 
 PATIENTS, SIZE, SEED = 48, 64, 7  # 48 patients have about 72 pictures
+FEWEST, SMALLEST = 2, 32  # an ill and a well patient; pixels that a rib can be drawn in
 #: copies that hold pictures of another one, as the owners' sets do
 TAKEN_FROM = {"mimic_cxr_dicom": "mimic_cxr", "mimic_segmentation": "mimic_cxr", "brax_dicom": "brax", "iu_xray_nlm": "iu_xray",
               "nih_cxr14_2020": "nih_cxr14", "rsna": "nih_cxr14", "rsna_unmapped": "nih_cxr14", "siim_acr": "nih_cxr14",
@@ -86,18 +87,32 @@ def own_seed(name: str) -> int:
 
 
 def write(name: str, root: Path, patients: int = PATIENTS, size: int = SIZE, seed: int = SEED) -> Path:
-    """Write the copy `name` (a key of WRITERS) below `root`, which may hold nothing of it yet. Returns `root`.
+    """Write the copy `name` (a key of WRITERS) below `root`, which must be empty or not there yet. Returns `root`.
 
     With `own_seed(name)` the overlap between the copies is that of the data sets; with one seed all show the same patients.
 
     Raises:
-        ConfigError: no copy of this name.
+        ConfigError: no copy of this name, too few patients or pixels, or `root` is a file or holds files.
     """
     if name not in WRITERS:
         raise ConfigError("fixtures", f"no copy {name!r}", expected=sorted(WRITERS), fix=did_you_mean(name, WRITERS))
+    check(root, patients, size)
     root.mkdir(parents=True, exist_ok=True)
     WRITERS[name](root, pictures(patients, size, seed))
     return root
+
+
+def check(root: Path, patients: int, size: int) -> None:
+    """Raise ConfigError when no copy can be written here without harm, or none of this size."""
+    if patients < FEWEST:
+        raise ConfigError("fixtures", "too few patients", got=patients, expected=f"{FEWEST} or more")
+    if size < SMALLEST:
+        raise ConfigError("fixtures", "too few rows of an image", got=size, expected=f"{SMALLEST} or more")
+    for folder in (root, *root.parents):
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(folder, "a file, not a folder", fix="give another --root")
+    if root.exists() and any(root.iterdir()):
+        raise ConfigError(root, "holds files already, which a copy could overwrite", fix="give another --root, or remove this folder")
 
 
 # ------------------------------------------------------------ how files are written
@@ -165,6 +180,15 @@ def dicom(pixels: np.ndarray, *, bits: int = 12, inverted: bool = False, jpeg: b
         warnings.simplefilter("ignore")
         data.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
+
+
+def person(patient: int) -> dict[str, str]:
+    """Tags that name a made-up person, born in 1900: what must not be in any output."""
+    syllables = ("zor", "vak", "quil", "meb", "tux", "plov", "rint", "gax")
+    digits = [int(digit, 16) % 8 for digit in identifier("person", patient, digits=4)]
+    family, given = ("".join(syllables[digit] for digit in pair) for pair in (digits[:2], digits[2:]))
+    return {"PatientName": f"{family}^{given}".upper(), "PatientID": f"MADEUP{patient:04d}",
+            "PatientBirthDate": f"1900{patient % 12 + 1:02d}{patient % 28 + 1:02d}"}  # fmt: skip
 
 
 def zipped(files: dict[str, bytes | str]) -> bytes:
@@ -283,7 +307,8 @@ def mimic_cxr_dicom(root: Path, chosen: Sequence[Picture]) -> None:
         shown = chosen[0] if picture.number == 30 else picture
         images.append((subject, study, image, f"{folder}/s{study}/{image}.dcm"))
         studies[study] = (subject, study, f"{folder}/s{study}.txt")
-        put(root / images[-1][-1], dicom(shown.deep, inverted=picture.number % 3 == 0 and picture.number > 0, ViewPosition=picture.view))
+        put(root / images[-1][-1], dicom(shown.deep, inverted=picture.number % 3 == 0 and picture.number > 0, ViewPosition=picture.view,
+                                          **person(picture.patient)))  # fmt: skip
         put(root / folder / f"s{study}.txt", mimic_report(picture))
     put(root / "cxr-record-list.csv.gz", table("subject_id,study_id,dicom_id,path", images))
     put(root / "cxr-study-list.csv.gz", table("subject_id,study_id,path", studies.values()))
@@ -418,7 +443,8 @@ def brax(root: Path, chosen: Sequence[Picture], files: str = "png") -> None:
                      int(identifier("accession", picture.patient, picture.study, digits=8), 16), "20130522", *labels, view,
                      *picture.pixels.shape, 1 + picture.patient % 3))  # fmt: skip
         if files == "dicom":
-            put(root / "Anonymized_DICOMs" / (path + ".dcm" * (picture.number % 2)), dicom(picture.deep, inverted=picture.number % 3 == 0))
+            content = dicom(picture.deep, inverted=picture.number % 3 == 0, **person(picture.patient))
+            put(root / "Anonymized_DICOMs" / (path + ".dcm" * (picture.number % 2)), content)
         elif picture.number != 20:
             content = encoded(picture.grey)
             put(root / f"images/{path}.png", truncated(content) if picture.number == 21 else content)
@@ -457,7 +483,9 @@ def vindr_cxr(root: Path, chosen: Sequence[Picture]) -> None:
             boxes[split] += [(image, *reader, name, *([10.5, 12.25, 40.75, 50.0] if name != "No finding" else [""] * 4))
                              for name, value in said.items() if value]  # fmt: skip
         if picture.number != 20:
-            content = dicom(picture.deep, inverted=picture.number % 5 == 1, window=picture.number % 2 == 0)
+            age = f"{0 if picture.number == 4 else picture.age:03d}Y"
+            content = dicom(picture.deep, inverted=picture.number % 5 == 1, window=picture.number % 2 == 0, PatientSex=picture.sex,
+                            PatientAge=age, **person(picture.patient))  # fmt: skip
             put(root / split / f"{image}.dicom", truncated(content) if picture.number == 21 else content)
     for split, reader, names in (("train", "rad_id,", VINDR_LABELS),
                                  ("test", "", [name.replace("diseases", "disease") for name in VINDR_LABELS])):  # fmt: skip
@@ -477,10 +505,11 @@ def rsna(root: Path, chosen: Sequence[Picture], mapped: bool = True) -> None:
             classes.append((image, "Lung Opacity" if positive else "Normal" if not picture.findings else "No Lung Opacity / Not Normal"))
         mapping.append({"img_id": f"{picture.patient + 100:08d}_{picture.study * 10 + picture.image:03d}.png", "subset_img_id": image,
                         "orig_labels": ["Pneumonia"] if positive else ["No Finding"], "bbox_data": []})  # fmt: skip
-        content = dicom(picture.grey, bits=8, jpeg=True, ViewPosition=picture.view, PatientSex=picture.sex, PatientAge=str(picture.age))
+        content = dicom(picture.grey, bits=8, jpeg=True, ViewPosition=picture.view, PatientSex=picture.sex, PatientAge=str(picture.age),
+                        **person(picture.patient))  # fmt: skip
         if picture.number != 20:
             put(root / "stage_2_train_images" / f"{image}.dcm", truncated(content) if picture.number == 21 else content)
-    put(root / "stage_2_test_images" / "0000a175-0e68-4ca4-b1af-167204a7e0bc.dcm", dicom(255 - chosen[0].grey, bits=8))
+    put(root / "stage_2_test_images" / "0000a175-0e68-4ca4-b1af-167204a7e0bc.dcm", dicom(255 - chosen[0].grey, bits=8, **person(9999)))
     put(root / "stage_2_train_labels.csv", table("patientId,x,y,width,height,Target", labels))
     put(root / "stage_2_detailed_class_info.csv", table("patientId,class", classes))
     if mapped:
@@ -643,7 +672,8 @@ def siim_acr(root: Path, chosen: Sequence[Picture]) -> None:
             else [mask & (np.arange(1024) < 300)[:, None], mask & (np.arange(1024) >= 300)[:, None]]
         )
         rows += [(image, "-1" if half is None else relative_runs(half)) for half in halves]
-        content = dicom(square(picture.grey, 64), bits=8, ViewPosition=picture.view, PatientSex=picture.sex, PatientAge=str(picture.age))
+        content = dicom(square(picture.grey, 64), bits=8, ViewPosition=picture.view, PatientSex=picture.sex, PatientAge=str(picture.age),
+                        **person(picture.patient))  # fmt: skip
         if picture.number != 20:
             put(root / f"dicom-images-train/{image}.1/{image}.2/{image}.dcm", truncated(content) if picture.number == 21 else content)
     put(root / "train-rle.csv", "ImageId, EncodedPixels\n" + "".join(f"{image}, {code}\n" for image, code in rows))
@@ -658,7 +688,7 @@ def candid_ptx(root: Path, chosen: Sequence[Picture]) -> None:
         rows.append((f"P{picture.patient:04d}_{picture.number}", image, "-1" if mask is None else relative_runs(mask), picture.report))
         if picture.number % 4 == 0:
             tubes.append((image, "10 5"))
-        content = dicom(square(picture.deep, 64), inverted=picture.number % 5 == 1, ViewPosition=picture.view)
+        content = dicom(square(picture.deep, 64), inverted=picture.number % 5 == 1, ViewPosition=picture.view, **person(picture.patient))
         if picture.number != 20:
             put(root / "dataset" / (image + ".dcm" * (picture.number % 2)), truncated(content) if picture.number == 21 else content)
     put(root / "Pneumothorax_reports.csv", table("filename,SOPInstanceUID,EncodedPixels,report", rows))
@@ -827,7 +857,8 @@ def rexgradient(root: Path, chosen: Sequence[Picture]) -> None:
 def chestmnist(root: Path, chosen: Sequence[Picture]) -> None:
     """The array of 64 x 64."""
     arrays = {}
-    for split, places in (("train", range(0, 40)), ("val", range(40, 50)), ("test", range(50, len(chosen)))):
+    first, second = (40, 50) if len(chosen) > 50 else (len(chosen) * 6 // 10, len(chosen) * 8 // 10)
+    for split, places in (("train", range(first)), ("val", range(first, second)), ("test", range(second, len(chosen)))):
         arrays[f"{split}_images"] = np.stack([square(chosen[number].grey, 64) for number in places])
         arrays[f"{split}_labels"] = np.array([[int((number + k) % 4 == 0) for k in range(14)] for number in places], dtype=np.uint8)
     stream = io.BytesIO()
@@ -853,9 +884,12 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=PATIENTS)
     parser.add_argument("--size", type=int, default=SIZE, help="rows of an image")
     arguments = parser.parse_args()
-    for name in [arguments.dataset] if arguments.dataset else WRITERS:
+    names = [arguments.dataset] if arguments.dataset else list(WRITERS)
+    for name in names:  # before any is written
+        check(arguments.root / name, arguments.patients, arguments.size)
+    for name in names:
         write(name, arguments.root / name, arguments.patients, arguments.size, own_seed(name))
 
 
 if __name__ == "__main__":
-    main()
+    run_entry_point(main)

@@ -13,7 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ..errors import DataError
-from . import Record, columns, frontal_only
+from . import Record, columns, frontal_only, unlisted
 from .files import File, Tree
 
 LABELS = ()
@@ -42,15 +42,17 @@ def records(root: Path, options: Options) -> list[Record]:
     columns.choice(root, "section", options.section, SECTIONS)
     columns.choice(root, "distribution", options.distribution, ("auto", "nlm", "kaggle"))
     tree = Tree(root)
-    kaggle = bool(tree.matching(r"indiana_reports\.csv")) if options.distribution == "auto" else options.distribution == "kaggle"
-    views = _projections(tree) if kaggle or tree.matching(r"indiana_projections\.csv") else {}
+    kaggle = bool(tree.matching(r"indiana_reports\.csv(\.gz)?")) if options.distribution == "auto" else options.distribution == "kaggle"
+    views = _projections(tree) if kaggle or tree.matching(r"indiana_projections\.csv(\.gz)?") else {}
     if options.frontal_only and not views:
         raise tree.missing("indiana_projections.csv", "NLM's files do not say which images are frontal: add the table of the Kaggle copy")
     listed = _kaggle(tree, options.section) if kaggle else _nlm(tree, options.section)
-    files = {}
-    for _, file in tree.lookup(1, (".png",)).items():
+    files, others = {}, []
+    for name, file in tree.lookup(1, (".png",)).items():
         if match := IMAGE.search(file.name):
             files.setdefault(match[1].upper(), file)
+        else:
+            others.append(unlisted(name, file))
     if not files:
         raise tree.missing("<uid>_IM-*.png below it", "download NLMCXR_png.tgz, or the Kaggle copy")
     found = []
@@ -61,11 +63,12 @@ def records(root: Path, options: Options) -> list[Record]:
             path=files.get(image) or root / f"{image}.png", labels={}, masks=(), report=report,
             left_out=frontal_only(options.frontal_only, view),
         ))  # fmt: skip
-    return found
+    named = {record.image_id for record in found}
+    return found + [unlisted(image, file) for image, file in sorted(files.items()) if image not in named] + others
 
 
 def _projections(tree: Tree) -> dict[str, str]:
-    file = tree.one(r"indiana_projections\.csv", "indiana_projections.csv")
+    file = tree.one(r"indiana_projections\.csv(\.gz)?", "indiana_projections.csv")
     table = columns.read(file, ["uid", "filename", "projection"])
     unknown = set(table["projection"].str.lower()) - set(VIEWS)
     if unknown:
@@ -83,10 +86,10 @@ def _key(where: File, name: str) -> str:
 
 def _kaggle(tree: Tree, section: str) -> list[tuple[str, str, str]]:
     """(uid, image, report) of every row of indiana_projections.csv."""
-    file = tree.one(r"indiana_reports\.csv", "indiana_reports.csv")
+    file = tree.one(r"indiana_reports\.csv(\.gz)?", "indiana_reports.csv")
     table = columns.read(file, ["uid", section])
     texts = dict(zip(table["uid"], table[section].str.split().str.join(" "), strict=True))
-    images = tree.one(r"indiana_projections\.csv", "indiana_projections.csv")
+    images = tree.one(r"indiana_projections\.csv(\.gz)?", "indiana_projections.csv")
     rows = columns.read(images, ["uid", "filename"])
     return [(uid, _key(images, name), texts.get(uid, "")) for uid, name in zip(rows["uid"], rows["filename"], strict=True)]
 

@@ -11,6 +11,7 @@ why `source` is an option and `source_format` a column of the index.
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,9 +23,13 @@ from .files import Tree
 
 LABELS = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged Cardiomediastinum", "Fracture", "Lung Lesion",
           "Lung Opacity", "No Finding", "Pleural Effusion", "Pleural Other", "Pneumonia", "Pneumothorax", "Support Devices")  # fmt: skip
+PROCESSING = {"JPEG": "histogram-equalised by the owner: not to be compared with results on the DICOM files"}
 RELEASES = {"2.0.0": {"images": 377_110, "patients": 65_379, "studies": 227_835},
             "2.1.0": {"images": 377_110, "patients": 65_379, "studies": 227_835}}  # fmt: skip
 VIEWS = {"PA": "PA", "AP": "AP", "LATERAL": "LATERAL", "LL": "LATERAL", "XTABLE LATERAL": "LATERAL", "": "UNKNOWN"}  # others: OTHER
+#: what shows that somebody has put reports there: an archive or folder of that name, or files named like them
+TRACE = re.compile(r"(report[^/]*/.*\.(txt|zip|tar|tgz)|report[^/]*\.(zip|tar|tgz|tar\.gz)|(^|/)s\d{8}\.[^/]*)$", re.IGNORECASE)
+FIX_REPORTS = "download mimic-cxr-reports.zip and leave it as it is, or set options.section: none"
 SPLITS = {"train": "train", "validate": "val", "test": "test", "": ""}
 SUFFIXES = {"jpg": (".jpg", ".jpeg"), "png": (".png",), "dicom": (".dcm", ".dicom")}
 TABLE_OF = {"chexpert": r"mimic-cxr-[\d.]+-chexpert\.csv(\.gz)?", "negbio": r"mimic-cxr-[\d.]+-negbio\.csv(\.gz)?",
@@ -46,7 +51,8 @@ def records(root: Path, options: Options) -> list[Record]:
     """One record per row of the metadata table.
 
     Raises:
-        DataError: no table, none with the asked labels, a column is missing, a value is unknown, or there is no image.
+        DataError: no table, none with the asked labels, a column is missing, a value is unknown, there is no image, or reports are
+            there and none belongs to the images.
     """
     columns.choice(root, "labeler", options.labeler, tuple(TABLE_OF))
     columns.choice(root, "section", options.section, (*mimic_sections.WRITTEN, "none"))
@@ -125,17 +131,28 @@ def _labels(tree: Tree, options: Options) -> dict[str, dict[str, float]] | None:
 
 
 def _reports(tree: Tree, studies: list[str], section: str) -> dict[str, str]:
-    """{study: text} of one section; studies without a report, or without that section, are not in it."""
+    """{study: text} of one section; studies without a report, or without that section, are not in it.
+
+    Raises:
+        DataError: reports are there, and none of them is of these studies.
+    """
     if section == "none":
         return {}
     if tree.matching(r"mimic_cxr_sectioned\.csv(\.gz)?"):
         file = tree.one(r"mimic_cxr_sectioned\.csv(\.gz)?", "mimic_cxr_sectioned.csv")
         table = columns.read(file, ["study", section])
-        return {study.removeprefix("s"): " ".join(text.split()) for study, text in zip(table["study"], table[section], strict=True)}
+        found = {study.removeprefix("s"): " ".join(text.split()) for study, text in zip(table["study"], table[section], strict=True)}
+        if not found.keys() & set(studies):
+            raise DataError(file, "no study of the images", got=sorted(found)[:3], expected=f"like {studies[0]}", fix=FIX_REPORTS)
+        return found
     files, found = tree.lookup(1, (".txt",)), {}
     for study in studies:
         file = files.find(f"s{study}.txt")
         if file is not None:
             text = columns.content(file).decode("utf-8", errors="replace").replace("\r\n", "\n")
             found[study] = " ".join(mimic_sections.sections(f"s{study}", text).get(section, "").split())
+    traces = [] if found else [path for path in tree.everything() if TRACE.search(path)]
+    if traces:
+        raise DataError(tree.root, f"reports are there, and none of a study of the images ({len(traces)} files)", got=traces[:3],
+                        expected=f"s{studies[0]}.txt and the like", fix=FIX_REPORTS)  # fmt: skip
     return found

@@ -21,6 +21,8 @@ from .files import File, Tree
 from .masks import picture_size
 
 LABELS = ()
+SOURCES = ("mimic_cxr",)
+PROCESSING = {"JPEG": "histogram-equalised by the owner: not to be compared with results on the DICOM files"}
 RELEASES = {"1.0.0": {"images": 1_141}}
 DICOM_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{8}){4}", re.IGNORECASE)
 IN_MIMIC = re.compile(r"p(\d{8})/s(\d{8})/[^/]+\.(jpe?g|png|dcm|dicom)$", re.IGNORECASE)
@@ -56,7 +58,7 @@ def records(root: Path, options: Options) -> list[Record]:
         path, (patient, study, view) = images.get(image) or root / f"{image}.jpg", facts.get(image, ("", image, "FRONTAL"))
         size = sizes.get(image) or picture_size(path)
         found.append(Record(
-            image_id=image, patient_id=patient, study_id=study, view=view, split="", site="", sex="", age=math.nan, path=path,
+            image_id=image, parent=image, patient_id=patient, study_id=study, view=view, split="", site="", sex="", age=math.nan, path=path,
             labels={}, masks=_masks(lungs[image], boxes.get(image, {}), size), report="",
         ))  # fmt: skip
     return found

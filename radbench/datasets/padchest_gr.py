@@ -15,6 +15,7 @@ from ..errors import DataError, did_you_mean
 from . import Record, columns
 from .files import Tree
 
+SOURCES = ("padchest",)
 RELEASES = {"20240819": {"studies": 4_555}}
 SPLITS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test", "": ""}
 
@@ -64,11 +65,12 @@ def records(root: Path, options: Options) -> list[Record]:
         except (TypeError, KeyError, AttributeError):
             raise DataError(file, f"a finding of {image} without sentence_{options.language}", got=repr(entry["findings"])[:80]) from None
         found.append(Record(
-            image_id=image.rsplit(".", 1)[0], patient_id=part["PatientID"].iat[0], study_id=str(entry["StudyID"]), view="FRONTAL",
+            image_id=image.rsplit(".", 1)[0], parent=image.rsplit(".", 1)[0],
+            patient_id=part["PatientID"].iat[0], study_id=str(entry["StudyID"]), view="FRONTAL",
             split=SPLITS[part["split"].iat[0].lower()], site="", sex="", age=math.nan, path=files.found_or_listed(image),
             labels={name: float(name in set(part["label"])) for name in options.labels}, masks=(), report=" ".join(texts),
         ))  # fmt: skip
-    return found
+    return found + files.unlisted()
 
 
 def known_labels(root: Path) -> list[str]:

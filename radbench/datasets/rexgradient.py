@@ -31,7 +31,7 @@ class Options:
 
 
 def records(root: Path, options: Options) -> list[Record]:
-    """One record per image of the metadata.
+    """One record per image of the metadata; images that no table names are told only where all three tables are read.
 
     Raises:
         DataError: a metadata file is missing or of another form, a path is not the owner's, or there is no image.
@@ -66,4 +66,4 @@ def records(root: Path, options: Options) -> list[Record]:
                 ))  # fmt: skip
     if not len(files):
         raise tree.missing("PNG below deid_png/", "unpack the image archives below `root`")
-    return found
+    return found + (files.unlisted() if set(options.splits) == set(SPLITS) else [])

@@ -17,6 +17,7 @@ from . import Record, columns, headers
 from .files import Tree
 
 LABELS = ("Pneumonia", "Normal")
+SOURCES = ("nih_cxr14",)
 RELEASES = {"stage 2": {"images": 26_684}}
 CLASSES = ("Lung Opacity", "No Lung Opacity / Not Normal", "Normal")
 SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg")
@@ -44,20 +45,20 @@ def records(root: Path, options: Options) -> list[Record]:
         raise DataError(file, "a Target that is not 0 or 1", got=sorted(set(table["Target"]) - {"0", "1"})[:3])
     target = table["Target"].eq("1").groupby(table["patientId"], sort=False).any()
     normal = _normal(tree) if "Normal" in names else {}
-    patients = _patients(tree)
+    parents = _parents(tree)
     files = tree.lookup(1, SUFFIXES)
     found = []
     for image, positive in target.items():
         path = files.found_or_listed(f"stage_2_train_images/{image}.dcm")
         view, sex, age = headers.read(path, otherwise="FRONTAL")
         values = {"Pneumonia": float(positive), "Normal": normal.get(image, math.nan)}
-        if patients and image not in patients:
+        if parents and image not in parents:
             raise DataError(tree.root, f"the mapping to ChestX-ray14 lacks {image!r}", fix="download it again, or remove it")
         found.append(Record(
-            image_id=image, patient_id=patients.get(image, ""), study_id=image, view=view, split="", site="", sex=sex, age=age, path=path,
-            labels={name: values[name] for name in names}, masks=(), report="",
+            image_id=image, patient_id=parents.get(image, "").split("_")[0], study_id=image, view=view, split="", site="",
+            sex=sex, age=age, path=path, labels={name: values[name] for name in names}, masks=(), report="", parent=parents.get(image, ""),
         ))  # fmt: skip
-    return found + files.unlisted()
+    return found + files.unlisted(but="stage_2_test_images")
 
 
 def _normal(tree: Tree) -> dict[str, float]:
@@ -68,12 +69,12 @@ def _normal(tree: Tree) -> dict[str, float]:
     return dict(zip(table["patientId"], table["class"].eq("Normal").astype(float), strict=True))
 
 
-def _patients(tree: Tree) -> dict[str, str]:
-    """{image: patient of ChestX-ray14}; empty without the mapping."""
+def _parents(tree: Tree) -> dict[str, str]:
+    """{image: image id in ChestX-ray14, which begins with the patient}; empty without the mapping."""
     if not tree.matching(MAPPING):
         return {}
     file = tree.one(MAPPING, "mapping to ChestX-ray14")
     rows = columns.read_json(file)
     if not isinstance(rows, list) or not all(isinstance(row, dict) and {"img_id", "subset_img_id"} <= set(row) for row in rows):
         raise DataError(file, "not the owner's mapping", expected="a list of objects with img_id and subset_img_id")
-    return {row["subset_img_id"]: str(row["img_id"]).split("_")[0] for row in rows}
+    return {row["subset_img_id"]: str(row["img_id"]).removesuffix(".png") for row in rows}

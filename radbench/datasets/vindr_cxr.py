@@ -2,7 +2,8 @@
 
 Read: `annotations/image_labels_train.csv` (one row per image and reader, three readers each) and `image_labels_test.csv` (one row
 per image, the consensus of five); images `train/*.dicom` and `test/*.dicom`, or .dcm, .png and .jpg of the same names. All are
-PA. No patient ids are released: each image counts as a patient of its own. The rule that makes one label of three readers is an
+PA. Sex and age are those of the DICOM headers, where these hold them; an age of 0 counts as not given. No patient ids are released: each
+image counts as a patient of its own. The rule that makes one label of three readers is an
 option, because the paper does not say its own; Lung Opacity has 547 positives in train by majority and 1,322 by union.
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import DataError
-from . import Record, columns
+from . import Record, columns, headers
 from .files import File, Tree
 
 LABELS = ("Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Clavicle fracture", "Consolidation", "Edema",
@@ -23,7 +24,8 @@ LABELS = ("Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", 
           "COPD", "Lung tumor", "Pneumonia", "Tuberculosis", "Other disease", "No finding")  # fmt: skip
 RELEASES = {"1.0.0": {"images": 18_000}}
 RULES = ("majority", "union", "unanimous")  # of the readers, more than half, any, all; or the name of one reader, R1 to R17
-SUFFIXES = (".dicom", ".dcm", ".png", ".jpg", ".jpeg")
+DICOM = (".dicom", ".dcm")
+SUFFIXES = (*DICOM, ".png", ".jpg", ".jpeg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +52,11 @@ def records(root: Path, options: Options) -> list[Record]:
         file = tree.one(rf"image_labels_{split}\.csv(\.gz)?", f"image_labels_{split}.csv", "download `annotations/` from PhysioNet")
         values = _one_label(file, _table(file), names, options.rule)
         for image, row in zip(values.index, values.to_numpy(), strict=True):
+            path = files.found_or_listed(f"{split}/{image}.dicom")
+            _, sex, age = headers.read(path) if path.suffix.lower() in DICOM else ("", "", math.nan)
             found.append(Record(
-                image_id=image, patient_id="", study_id=image, view="PA", split=split, site="", sex="", age=math.nan,
-                path=files.found_or_listed(f"{split}/{image}.dicom"), labels=dict(zip(names, row.tolist(), strict=True)), masks=(),
-                report="",
+                image_id=image, patient_id="", study_id=image, view="PA", split=split, site="", sex=sex, age=age or math.nan,
+                path=path, labels=dict(zip(names, row.tolist(), strict=True)), masks=(), report="",
             ))  # fmt: skip
     return found + files.unlisted()
 

@@ -1,5 +1,6 @@
 """Damaged files and tables by the hundred: each is an image, a named error or a quarantine row, and nothing else."""
 
+import errno
 import io
 import os
 import shutil
@@ -216,3 +217,16 @@ def test_one_bad_mask_costs_one_quarantine_row(phantom_folder, tmp_path, name):
     quarantine = pd.read_csv(meta.file("quarantine.csv"))
     assert set(quarantine["file"]) == {f"masks/{file.name}"} and quarantine["reason"].str.contains("mask").all()
     assert meta.facts["images"] == len(pd.read_csv(root / "metadata.csv"))
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EISDIR, errno.EIO])
+def test_a_file_that_may_not_be_read_is_a_reason(code):
+    """What the system refuses to read is a reason in the system's words."""
+
+    class Closed(File):
+        def read_bytes(self):
+            raise OSError(code, os.strerror(code), "image.png")
+
+    with pytest.raises(DataError) as error:
+        decode(Closed(b"", "image.png"))
+    assert error.value.what == f"cannot be read ({os.strerror(code)})"

@@ -4,8 +4,10 @@ import os
 import shutil
 
 import pandas as pd
+import pytest
 
 from radbench import doctor
+from radbench.errors import ConfigError
 from radbench.index import Spec, build_index
 from radbench.store import Index
 
@@ -43,4 +45,14 @@ def test_sizes_are_held_against_the_papers(phantom_folder, tmp_path, monkeypatch
     assert f"{len(unusable)} without what the task needs: " in lines[1] and any(name in lines[1] for name in unusable)
     lines = doctor._compared("data", [stated[0] | {"count": "1", "unit": "studies"}], {})
     assert lines[0].startswith(f"- data, all: {len(set(index['study_id']))} studies, the paper has 1 (+")
-    assert "  - 1 left out: in no table of the owner: extra.png" in lines
+    assert "  - 1 left out: in no table of the owner: extra.png" in doctor._not_kept("data")
+
+
+@pytest.mark.parametrize("content", [None, "a: [", "just text"])
+def test_a_configuration_that_cannot_be_read_is_named(tmp_path, content):
+    """A configuration that is missing, broken or no mapping is one named error."""
+    path = tmp_path / "config.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match="config.yaml"):
+        doctor._values(path)

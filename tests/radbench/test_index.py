@@ -1,15 +1,21 @@
 """Tidy folders become an index and an image store; what is broken is named."""
 
 import errno
+import json
+import resource
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from radbench import artifact
 from radbench import index as stage
-from radbench.errors import DataError, run_entry_point
+from radbench.datasets import fixtures
+from radbench.errors import ConfigError, DataError, run_entry_point
 from radbench.image import decode
 from radbench.index import Spec, build_index
 from radbench.store import Index
@@ -332,3 +338,68 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_index(phantom_folder, tmp_path,
         run_entry_point(lambda: stage.build_index("data", stage.Spec("folder", root=str(phantom_folder)), tmp_path))
     assert end.value.code == 1 and capsys.readouterr().err.splitlines()[-1].startswith("DiskFull: pixels-00000.bin")
     assert not (tmp_path / "index" / "data" / "meta.json").exists()
+
+
+@pytest.mark.parametrize("spec,said", [
+    ('["folder"]', "--spec: not a data set"), ('{"reader": "folder", "colour": 1}', "colour"),
+    ('{"reader": "folder", "options": []}', "options"),
+    ('{"reader": "folder", "max_side": "big"}', "max_side"), ('{"reader": "folder", "seed": "x"}', "seed"),
+    ('{"reader": "folder", "intensity": "windoww"}', "intensity"), ('{"reader": "folder", "shares": {"train": 0.5}}', "shares"),
+    ('{"reader": "foldr"}', "foldr"), ("{}", "reader"),
+])  # fmt: skip
+def test_a_wrong_specification_is_named_and_writes_nothing(tmp_path, spec, said):
+    """What `--spec` gets wrong is a named error with the place, and no index is written."""
+    with pytest.raises(ConfigError, match=said):
+        stage.build_index("d", stage.read_spec(json.loads(spec)), tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_data_set_is_named_inside_the_results(folder, tmp_path):
+    """A name that would leave results/index is refused."""
+    with pytest.raises(ConfigError, match="not a name"):
+        stage.build_index("../d", Spec("folder", root=str(folder)), tmp_path / "results")
+
+
+def test_a_salt_hides_the_names_of_files_that_are_not_kept(folder, tmp_path, monkeypatch):
+    """With a salt no broken image, broken mask, unlisted file or split list brings a file's name into an output."""
+    plain = index_of(folder, tmp_path / "plain")
+    victims = [sorted((folder / kind).iterdir())[number] for kind, number in (("images", 0), ("masks", 5))]
+    for victim in victims:
+        victim.write_text("not a picture")
+    shutil.copy(sorted((folder / "images").iterdir())[3], folder / "images" / "p_extra.png")
+    lists = shutil.copytree(plain.meta.payload / "splits", tmp_path / "lists")
+    monkeypatch.setenv("RADBENCH_SALT", "secret")
+    index = index_of(folder, tmp_path, split_lists=str(lists))
+    assert len(index) == len(plain) - 1 and len(quarantine(tmp_path)) == 2
+    assert index.meta.facts["left_out"] == 1 and sorted(np.unique(index["split"])) == ["test", "train", "val"]
+    written = [path for path in index.meta.folder.rglob("*") if path.is_file() and path.suffix in (".csv", ".json", ".txt")]
+    names = [*map(str, plain["image_id"]), "p_extra", *(victim.stem for victim in victims)]
+    assert len(written) > 6 and not [name for path in written for name in names if name in path.read_text()]
+
+
+def test_a_full_disk_leaves_no_index_and_costs_one_shard(folder, tmp_path):
+    """When a file cannot grow while pixels are written, the error is named, nothing looks complete, and a second run is as if alone."""
+
+    def run(directory, limit=None):
+        def lower():
+            if limit:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+        spec = json.dumps({"reader": "folder", "root": str(folder)})
+        command = [sys.executable, "-m", "radbench.index", "--dataset", "d", "--spec", spec, "--results", str(directory / "results")]
+        return subprocess.run(command, cwd=artifact.ROOT, capture_output=True, text=True, preexec_fn=lower)
+
+    done = run(tmp_path / "full", limit=100_000)
+    assert done.returncode == 1 and "FileTooLarge" in done.stderr and "Traceback" not in done.stderr
+    assert not list((tmp_path / "full").rglob("meta.json")) and not list((tmp_path / "full").rglob("index.parquet"))
+    assert run(tmp_path / "full").returncode == 0 == run(tmp_path / "alone").returncode
+    one, other = (artifact.read(tmp_path / name / "results" / "index" / "d") for name in ("full", "alone"))
+    assert one.fingerprint == other.fingerprint
+
+
+@pytest.mark.parametrize("copy,said", [("mimic_cxr", ["JPEG, histogram-equalised by the owner"]), ("mimic_cxr_dicom", [])])
+def test_equalised_pictures_are_known_as_such(tmp_path, copy, said):
+    """MIMIC-CXR-JPG's index says that the owner equalised its pictures; that of the DICOM files does not."""
+    fixtures.write(copy, tmp_path / "data")
+    meta = build_index("d", Spec("mimic_cxr", root=str(tmp_path / "data")), tmp_path / "results")
+    assert [entry.split(":")[0] for entry in meta.facts["processing"]] == said

@@ -1,6 +1,7 @@
 """Copies of a picture are found, different radiographs are not taken for copies, and no pair is missed."""
 
 import io
+import json
 import os
 import shutil
 from pathlib import Path
@@ -10,11 +11,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from radbench.datasets import phantom
+from radbench.datasets import fixtures, phantom
 from radbench.image import decode
 from radbench.index import Spec, build_index
 from radbench.overlap import overlap
 from radbench.similarity import NEAR, SAME, dhash, distance, fingerprint, near_pairs, unpack
+from radbench.store import Index
 
 
 def copies(pixels: np.ndarray) -> list[np.ndarray]:
@@ -110,8 +112,41 @@ def test_overlap_between_two_sets_is_counted_and_named(two_sets):
     assert not any(str(name) in text for name in pairs.image_id)
 
 
-def test_a_copy_across_a_split_is_a_named_leak(phantom_folder, tmp_path):
-    """The same picture of two patients in train and test is found and named in the facts."""
+def test_an_absent_set_does_not_stop_the_audit(two_sets, tmp_path):
+    """With one data set absent the others are compared and the absent one is named with its reason; with all absent the table is empty."""
+    build_index("gone", Spec("rsna", root=str(tmp_path / "nowhere"), how_to_get="ask"), two_sets)
+    meta = overlap(["one", "gone", "other"], two_sets)
+    assert not meta.absent and list(meta.facts["absent"]) == ["gone"] and "ask" in meta.facts["absent"]["gone"]
+    alone = overlap(["one", "other"], two_sets)
+    meta = overlap(["one", "gone", "other"], two_sets)
+    assert meta.file("overlap.csv").read_bytes() == alone.file("overlap.csv").read_bytes() and meta.fields["key"] != alone.fields["key"]
+    assert len(pd.read_csv(overlap(["gone"], two_sets).file("overlap.csv"))) == 0
+
+
+def test_owners_ids_are_overlap_without_a_look_at_the_pictures(tmp_path):
+    """RSNA's mapping names its pictures in ChestX-ray14: they are counted by id though the two copies hold other pixels."""
+    for name, seed in (("rsna", 1), ("nih_cxr14", 2)):
+        fixtures.write(name, tmp_path / name, seed=seed)
+    file = tmp_path / "rsna" / "pneumonia-challenge-dataset-mappings_2018.json"
+    names = pd.read_csv(tmp_path / "nih_cxr14" / "Data_Entry_2017.csv")["Image Index"]
+    file.write_text(json.dumps([row | {"img_id": name} for row, name in zip(json.loads(file.read_text()), [*names, *names], strict=False)]))
+    for name in ("rsna", "nih_cxr14"):
+        build_index(name, Spec(name, root=str(tmp_path / name)), tmp_path / "results")
+    rsna, nih = (Index(tmp_path / "results" / "index" / name) for name in ("rsna", "nih_cxr14"))
+    mapping = json.loads(file.read_text())
+    here, there = set(rsna["image_id"]), set(nih["image_id"])
+    wanted = {(row["subset_img_id"], row["img_id"].removesuffix(".png")) for row in mapping}
+    wanted = {pair for pair in wanted if pair[0] in here and pair[1] in there}
+    meta = overlap(["rsna", "nih_cxr14"], tmp_path / "results")
+    pairs = pd.read_parquet(meta.file("pairs.parquet"))
+    pairs = pairs[(pairs["kind"] == "id") & (pairs["other"] == "nih_cxr14")]
+    assert wanted and set(zip(pairs["image_id"], pairs["other_image_id"], strict=True)) == wanted
+    counts = pd.read_csv(meta.file("overlap.csv"))
+    assert counts[(counts.dataset == "rsna") & (counts.other == "nih_cxr14")]["by_id"].item() == len(wanted)
+
+
+def test_a_copy_across_a_split_is_a_named_leak(phantom_folder, tmp_path, capsys):
+    """The same picture of two patients in train and test is found, named in the facts and warned of."""
     root = shutil.copytree(phantom_folder, tmp_path / "data")
     build_index("data", Spec("folder", root=str(root)), tmp_path / "first")
     index = pd.read_parquet(tmp_path / "first" / "index" / "data" / "index.parquet")
@@ -119,4 +154,5 @@ def test_a_copy_across_a_split_is_a_named_leak(phantom_folder, tmp_path):
     Image.fromarray(copies(decode(root / source).pixels)[1]).save(root / target)
     build_index("data", Spec("folder", root=str(root)), tmp_path / "second")
     leaks = overlap(["data"], tmp_path / "second").facts["leaks"]
-    assert leaks == ["data: 1 pictures in train and test"]
+    assert leaks == ["data: 1 pictures and 0 patients lie in both train and test"]
+    assert f"WARNING: {leaks[0]}" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from scipy.stats import binom
 from sklearn.metrics import average_precision_score
 
 from radbench.artifact import ROOT
+from stats.text import corpus_bleu4
 
 spec = importlib.util.spec_from_file_location("coverage_study", ROOT / "benchmarks" / "coverage.py")
 study = importlib.util.module_from_spec(spec)
@@ -58,3 +59,56 @@ def test_power_has_its_closed_form():
     """The paired bootstrap finds a difference of half a point among 171 images as often as the formula says."""
     found = study.power_of_a_mean(171, STUDIES, 300, seed=4, gain=0.005)
     assert between(found["measured"], found["closed form"] - 0.02, found["closed form"] + 0.02), found
+
+
+def test_the_interval_of_a_difference_covers_and_non_inferiority_keeps_its_level():
+    """A true difference of the margin lies in 93 to 97 % of the intervals, and 4 to 6 % of the studies call it not inferior."""
+    found = study.difference_in_classification(800, 160, STUDIES, 300, seed=6) | study.difference_of_means(171, STUDIES, 300, seed=6)
+    for name, share in found.items():
+        low, high = (0.04, 0.06) if name.startswith("non-inferiority") else (0.93, 0.97)
+        assert between(share, low, high), (name, share)
+
+
+def test_the_intervals_of_means_over_labels_and_of_reports_cover():
+    """Agg-6 at the six prevalences and corpus BLEU-4 over patients with three reports: 93 to 97 % of the intervals hold the truth."""
+    shares = study.coverage_of_an_aggregate(1500, [count / 2 for count in study.AGGREGATED], STUDIES, 300, seed=8)
+    shares |= study.coverage_of_reports(STUDIES, 300, seed=10)
+    assert len(shares) == 4 and all(between(share, 0.93, 0.97) for share in shares.values()), shares
+
+
+def test_the_true_calibration_error_is_that_of_a_large_sample():
+    """The truth against which intervals of the calibration error are held is what a million images show, and 0 where perfect."""
+    middle, grid = study.chances(1000, 100)
+    random = np.random.default_rng(0)
+    logit = middle + study.LOGIT_SD * random.normal(size=1_000_000)
+    target = random.random(logit.size) < study.expit(logit)
+    for line in study.SAID.values():
+        said = study.expit((logit - line[0]) / line[1])
+        truth, cut = study.true_calibration_error(middle, grid, line), study.equal_mass_bins(said)
+        sums = [np.bincount(cut.of_image, weights) for weights in (np.ones(said.size), said, target)]
+        assert float(study.calibration_error(*sums)) == pytest.approx(truth, abs=0.003)
+    assert study.true_calibration_error(middle, grid, (0.0, 1.0)) == 0
+
+
+def test_the_truth_of_reports_is_that_of_a_large_sample(monkeypatch):
+    """Expected counts from the moments of the beta distribution give the corpus BLEU-4 of three hundred thousand simulated reports."""
+    monkeypatch.setattr(study, "REPORTS", 300_000)
+    seen = {}
+    monkeypatch.setattr(study, "corpus_bleu4", lambda sums: seen.setdefault(len(seen), corpus_bleu4(sums)))
+    study.coverage_of_reports(1, 20, seed=0)
+    assert float(np.mean(seen[1])) == pytest.approx(float(seen[0]), rel=0.01)
+
+
+def test_drawing_runs_too_makes_the_test_more_careful():
+    """Where training runs scatter, drawing patients and runs calls fewer equal encoders different than drawing patients alone."""
+    shares = study.level_of_two_levels(171, 5, 2 * STUDIES, 300, seed=11)
+    assert shares["patients and runs"] < shares["patients alone (for comparison)"]
+    assert shares["patients and runs, two-sided"] < shares["patients alone (for comparison), two-sided"]
+
+
+def test_what_stands_out_is_named():
+    """Each number outside its range is named with column and row, none inside, and the plain t, which is there to be wrong, is not."""
+    tables = study.table("test set", {"a": {"AUPRC": 0.929, "AUROC": 0.93}, "b": {"AUPRC": 0.95, "AUROC": 0.971}})
+    levels = study.table("", {"": {"t": 0.061, "plain t (for comparison)": 0.2}})
+    text = study.remarks(f"## Share of 95 % intervals\n\n{tables}\n\n## Share of studies that\n\n{levels}\n\n## Power\n\n{levels}\n")
+    assert "97 % of the studies: AUPRC, a (92.9); AUROC, b (97.1)." in text and "than 6 %: t (6.1)." in text

@@ -3,16 +3,16 @@
 import csv
 import dataclasses
 
-from stats.overlaps import BETWEEN, KNOWN, WITHIN, overlap_table, with_copies
+from stats.overlaps import BETWEEN, KNOWN, SEEN, UNKNOWN, UNSEEN, WITHIN, overlap_table, with_copies
 from stats.scores import Encoder, Section, score_cell
 
 ROWS = [
     {"dataset": "rsna", "other": "nih_cxr14", "split": "", "other_split": "", "images": "26684", "other_images": "112120",
-     "exact": "0", "near": "26000", "same_patient_id": "0"},
+     "by_id": "0", "exact": "0", "near": "26000", "same_patient_id": "0"},
     {"dataset": "rsna", "other": "rsna", "split": "train", "other_split": "test", "images": "20", "other_images": "10",
-     "exact": "0", "near": "2", "same_patient_id": "1"},
+     "by_id": "0", "exact": "0", "near": "2", "same_patient_id": "1"},
     {"dataset": "rsna", "other": "vindr_cxr", "split": "", "other_split": "", "images": "26684", "other_images": "18000",
-     "exact": "0", "near": "0", "same_patient_id": "0"},
+     "by_id": "0", "exact": "0", "near": "0", "same_patient_id": "0"},
 ]  # fmt: skip
 FACTS = {"sources": {"nih_cxr14": ["nih_cxr14"], "rsna": ["rsna"]}, "absent": {"brax": "data not present"}, "same_correlation": 0.98}
 
@@ -51,10 +51,31 @@ def test_table_has_cards_pairs_and_leaks(tmp_path):
     table = overlap_table([section()], [encoder("ark", ["rsna"], ["rsna"]), encoder("clip", ["wit"])], ROWS, FACTS)
     files = table.files("")
     rows = list(csv.DictReader(files["overlap.csv"].decode().splitlines()))
-    assert [row["kind"] for row in rows] == [KNOWN, BETWEEN, WITHIN, BETWEEN] and rows[0]["labels_seen"] == "1"
+    assert [row["kind"] for row in rows] == [KNOWN, KNOWN, BETWEEN, WITHIN, BETWEEN] and rows[0]["labels_seen"] == "1"
     text = files["overlap.md"].decode()
-    assert "ARK (labels too)" in text and "26000" in text and "RSNA, train" in text and "brax: data not present" in text
+    assert "ARK (labels of rsna too)" in text and "26000" in text and "RSNA, train" in text and "brax: data not present" in text
     assert "vindr" not in text.split("Copies found")[1].split("pairs of data sets")[0]
+
+
+def test_every_encoder_and_data_set_is_seen_not_seen_or_unknown():
+    """There is one row per encoder and evaluated data set, and a card that says nothing is never called "not seen"."""
+    sections = [section(), dataclasses.replace(section(), dataset="vindr_cxr", title="VinDr", sources=frozenset({"vindr_cxr"}))]
+    encoders = [
+        encoder("rad", ["rsna", "chexpert"]), encoder("random", []), Encoder("silent", {"title": "SILENT"}, {}, False),
+        encoder("hub", ["unknown"]), Encoder("untrained", {"title": "UNTRAINED", "pretrained_on": []}, {}, False, "no run of it"),
+        Encoder("gone", {}, {}, False, "no features of gone"),
+    ]  # fmt: skip
+    table = overlap_table(sections, encoders, [], {})
+    rows = list(csv.DictReader(table.files("")["overlap.csv"].decode().splitlines()))
+    known = {(row["dataset"], row["encoder"]): row["known"] for row in rows}
+    assert len(rows) == len(known) == len(sections) * len(encoders)
+    of = {name: known["rsna", name] for name in ("rad", "random", "silent", "hub", "untrained", "gone")}
+    assert of == {"rad": SEEN, "random": UNSEEN, "silent": UNKNOWN, "hub": UNKNOWN, "untrained": UNKNOWN, "gone": UNKNOWN}
+    assert known["vindr_cxr", "rad"] == UNSEEN
+    text = table.files("")["overlap.md"].decode()
+    assert "| VinDr | – | RAD, RANDOM | SILENT, HUB, UNTRAINED, gone |" in text and "| RSNA | RAD | RANDOM | " in text
+    tex = table.files("")["overlap.tex"].decode()
+    assert "SILENT, HUB, UNTRAINED, gone" in tex and max(map(len, tex.splitlines())) < 400
 
 
 def test_without_the_stage_the_table_says_so():

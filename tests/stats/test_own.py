@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from stats.bootstrap import percentile_interval, resample_patients
 from stats.errors import EncoderMissing, PredictionsError, SampleMismatch, StatsError, TruthMismatch
+from stats.ngrams import columns, tokens
 from stats.own import write_own
 from stats.ranking import average_precision
 from stats.tables import Settings, main
@@ -79,7 +81,8 @@ def test_every_table_is_there_in_three_forms():
     """Scores, significance and the four supplementary tables are written, under names without the paper's numbers."""
     run(probe(sex=["F", "M"]))
     expected = {"classification", "significance", "calibration", "subgroups", "ranks", "learning_curves"}
-    assert {path.name for path in OUT.iterdir()} == {f"{n}.{s}" for n in expected for s in ("csv", "tex", "md")} | {"meta.json", "work"}
+    assert {path.name for path in OUT.iterdir()} == {f"{n}.{s}" for n in expected for s in ("csv", "tex", "md")} | {
+        "ranks.svg", "meta.json", "work"}  # fmt: skip
     text = "".join((OUT / f"{name}.md").read_text() for name in expected)
     assert "published" not in text.lower() and "docs/decisions" not in text
     assert "No learning curve was measured" in text
@@ -122,6 +125,36 @@ def test_a_control_that_is_not_there_is_named():
     with pytest.raises(SystemExit) as caught:
         main(["--spec", "a", "--controls", "third", "--out", "x"])
     assert caught.value.code == 2
+
+
+def test_ranks_are_drawn_in_a_file_of_their_own():
+    """ranks.svg is an SVG with every encoder's mean rank of ranks.csv, in the order of the ranks, and a second run has its bytes."""
+    run(probe(), "--controls", "third")
+    content = (OUT / "ranks.svg").read_bytes()
+    root = ElementTree.fromstring(content)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg" and b"var(" not in content and b"style>" in content
+    texts = ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
+    means = sorted((float(r["rank"]), r["encoder_title"]) for r in rows("ranks") if r["target"] == "mean over columns")
+    places = [texts.index(title) for _, title in sorted(means, key=lambda pair: NAMES.index(pair[1]))]
+    assert [texts[place + 1] for place in places] == [f"{mean:.2f}" for mean, _ in sorted(means, key=lambda pair: NAMES.index(pair[1]))]
+    circles = {node.get("class"): float(node.get("cx")) for node in root.iter("{http://www.w3.org/2000/svg}circle")}
+    assert set(circles) == {"reference", "encoder", "control"}
+    by_title = {title: mean for mean, title in means}
+    order = sorted(("reference", "encoder", "control"), key=circles.get)
+    assert [by_title[dict(reference=NAMES[0], encoder=NAMES[1], control=NAMES[2])[role]] for role in order] == sorted(by_title.values())
+    words = " ".join(texts)
+    assert "critical difference" in words and f"Blue: {NAMES[0]}" in words
+    run(probe(), "--controls", "third")
+    assert (OUT / "ranks.svg").read_bytes() == content
+
+
+def test_too_few_encoders_for_a_diagram_are_told_in_the_file():
+    """With two encoders ranks.svg has no diagram and the sentence that says why; odd characters of a name leave it readable."""
+    frame = probe()
+    run(frame[frame["encoder"] != "third"].replace({"encoder": {NAMES[0]: "a<b> & \x07c"}}))
+    root = ElementTree.fromstring((OUT / "ranks.svg").read_bytes())
+    words = " ".join("".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text"))
+    assert "needs three encoders" in words and "a<b> & c" in words and not list(root.iter("{http://www.w3.org/2000/svg}circle"))
 
 
 def test_no_identifier_leaves_the_work_folder():
@@ -202,6 +235,54 @@ def test_reports_of_a_stranger(results):
     assert found["a", "rg_er"]["reason"] == "not in the file" and found["a", "bleu4"]["value"]
 
 
+REPORTS = ("The heart is NORMAL in size.  No pleural effusion, no pneumothorax.", "It isn't enlarged; T-spine 3.5 cm.", "Lungs are clear.",
+           "no no no effusion", "Élargi: ___ opacity_1", "", "normal")  # fmt: skip
+
+
+def report_texts() -> pd.DataFrame:
+    """Two encoders that write one of seven reports about each of forty images; references are never empty."""
+    random = np.random.default_rng(2)
+    references = [REPORTS[k] for k in random.integers(0, 5, 40)]
+    return pd.DataFrame([
+        {"encoder": name, "image_id": f"{i}.png", "reference": reference,
+         "hypothesis": reference if random.random() < skill else REPORTS[random.integers(0, 7)]}
+        for name, skill in (("a", 0.5), ("b", 0.1)) for i, reference in enumerate(references)])  # fmt: skip
+
+
+def test_reports_need_only_the_two_texts():
+    """Encoder, image and the two texts give pycocoevalcap's corpus BLEU-4 and the means of rouge-score; the tokenizer is named."""
+    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+    from rouge_score.rouge_scorer import RougeScorer
+
+    frame = report_texts()
+    run(frame)
+    found = {(r["encoder"], r["metric"]): r for r in rows("reports")}
+    for name, of in frame.groupby("encoder"):
+        scorer, rouge = BleuScorer(n=4), RougeScorer(["rougeL"], use_stemmer=False)
+        for reference, hypothesis in zip(of["reference"], of["hypothesis"], strict=True):
+            scorer += (" ".join(tokens(hypothesis)), [" ".join(tokens(reference))])
+        expected = scorer.compute_score(option="closest", verbose=0)[0][3]
+        assert float(found[name, "bleu4"]["value"]) == pytest.approx(100 * expected, abs=1e-6)
+        mean = np.mean([rouge.score(r, h)["rougeL"].fmeasure for r, h in zip(of["reference"], of["hypothesis"], strict=True)])
+        assert float(found[name, "rouge_l"]["value"]) == pytest.approx(100 * mean, abs=1e-6)
+        assert float(found[name, "rouge_l_coco"]["value"]) > 0 and found[name, "bleu4"]["low"]
+    assert 'tokenizer "words"' in (OUT / "reports.md").read_text() and "words" in (OUT / "reports.tex").read_text()
+
+
+def test_counts_of_reports_come_whole_or_not_at_all():
+    """Some of the counts without the others, or in some files only, are refused by name; with all of them the texts are not counted."""
+    frame = report_texts()
+    assert "without rouge_l, rouge_l_coco, bleu_match_2" in refused(frame, PredictionsError, bleu_match_1=1)
+    counts = columns(frame["reference"], frame["hypothesis"])
+    frame.assign(**counts)[frame["encoder"] == "a"].to_csv("a.csv", index=False)
+    frame[frame["encoder"] == "b"].to_csv("b.csv", index=False)
+    with pytest.raises(PredictionsError, match="rouge_l.* in some files only"):
+        write_own(["a.csv", "b.csv"], Path("work"), None, Settings(resamples=5))
+    run(frame.assign(**(counts | {"rouge_l": 0.25})))
+    assert {float(r["value"]) for r in rows("reports") if r["metric"] == "rouge_l"} == {25.0}
+    assert "tokenizer" not in (OUT / "reports.md").read_text()
+
+
 def test_missing_columns_are_named_with_the_likely_one():
     """A column that is spelled otherwise is named beside the one that was expected."""
     message = refused(probe().rename(columns={"score": "Scores", "image_id": "image"}), PredictionsError)
@@ -257,6 +338,57 @@ def test_other_truth_is_refused():
     assert "('3.png', 'Effusion')" in refused(frame, TruthMismatch, target=flipped)
     moved = frame["patient_id"].where(frame.index != place, "p44")
     assert "patient_id" in refused(frame, TruthMismatch, patient_id=moved)
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (["--resamples", "0"], "--resamples: got 0; expected a whole number, at least 1"), (["--resamples", "-3"], "--resamples: got -3"),
+    (["--margin", "5"], "--margin: got 5; expected a fraction above 0 and below 1"), (["--margin", "-1"], "--margin: got -1"),
+    (["--margin", "0"], "--margin: got 0"), (["--margin", "nan"], "--margin: got nan"),
+    (["--out", "mine.csv"], "mine.csv, which is a file"),
+    (["--out", "mine.csv/below"], "--out: got mine.csv/below, but mine.csv is a file")])  # fmt: skip
+def test_settings_outside_their_range_are_named(words, told):
+    """No resamples, a margin that is no fraction and a file as the folder end with one sentence, and nothing is written."""
+    probe().to_csv("mine.csv", index=False)
+    with pytest.raises(SystemExit, match="SettingError: ") as caught:
+        main(["--csv", "mine.csv", "--out", str(OUT), *words])
+    assert told in str(caught.value) and [path.name for path in Path().iterdir()] == ["mine.csv"]
+
+
+@pytest.mark.parametrize("patients", [1, 2, 9])
+def test_few_patients_are_pointed_out(patients):
+    """Below ten patients every table with an interval says that it cannot be relied on; at ten none does."""
+    frame = probe(sex=["F", "M"])
+    frame["patient_id"] = [f"p{int(image.split('.')[0]) % patients}" for image in frame["image_id"]]
+    run(frame)
+    for name in ("classification", "significance", "calibration", "ranks"):
+        for kind in ("md", "tex"):
+            assert f"only {patients} patient{'s' * (patients > 1)}: too few" in (OUT / f"{name}.{kind}").read_text(), name
+    frame["patient_id"] = [f"p{int(image.split('.')[0]) % 10}" for image in frame["image_id"]]
+    run(frame)
+    assert "too few for an interval" not in "".join(path.read_text() for path in OUT.glob("*.md"))
+
+
+def test_a_file_given_twice_is_refused():
+    """The same file under two spellings of its path is refused as such, and two files of one name are told apart by their folders."""
+    frame = probe()
+    frame.to_csv("mine.csv", index=False)
+    with pytest.raises(PredictionsError, match="--csv: got .*mine.csv more than once"):
+        write_own(["mine.csv", Path.cwd() / "mine.csv"], Path("work"), None, Settings(resamples=5))
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        frame.to_csv(f"{folder}/mine.csv", index=False)
+    with pytest.raises(SampleMismatch, match=r"^a/mine\.csv line 2; b/mine\.csv line 2: "):
+        write_own(["a/mine.csv", "b/mine.csv"], Path("work"), None, Settings(resamples=5))
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le", "cp1252"])
+@pytest.mark.parametrize("first", [0, 90])
+def test_another_encoding_is_named(encoding, first):
+    """A file that is not UTF-8 is refused with the words that it should be, wherever its first such byte stands."""
+    frame = probe().sort_values("encoder", ascending=first == 0).replace({"encoder": {NAMES[0]: "mine"}})
+    Path("mine.csv").write_bytes(frame.to_csv(index=False).encode(encoding))
+    with pytest.raises(PredictionsError, match="mine.csv: got bytes that are not UTF-8; .*export it again as UTF-8"):
+        write_own(["mine.csv"], Path("work"), None, Settings(resamples=5))
 
 
 def test_spec_and_csv_exclude_each_other_and_help_tells_the_columns(capsys):

@@ -114,10 +114,10 @@ def tables(written_once, results):
 
 
 def test_all_files_and_parents_are_there(tables):
-    """Ten tables in three formats, the verdicts and their summary, with every sidecar that was read as a parent."""
+    """Ten tables in three formats, the drawing of ranks, the verdicts and their summary, with every sidecar that was read as a parent."""
     content = json.loads(Path("results/tables/meta.json").read_text())
     assert set(content["files"]) == {f"{name}.{suffix}" for name in NAMES for suffix in ("csv", "tex", "md")} | {
-        "paper_vs_measured.csv", "paper_vs_measured.md", "summary.tex", "summary.md"}  # fmt: skip
+        "paper_vs_measured.csv", "paper_vs_measured.md", "summary.tex", "summary.md", "ranks.svg"}  # fmt: skip
     read = {path.as_posix() for pattern in ("features", "index", "stats")
             for path in Path("results", pattern).rglob("meta.json")}  # fmt: skip
     assert {parent["path"] for parent in content["parents"]} == read
@@ -349,7 +349,7 @@ def test_second_run_writes_the_same_bytes(tables):
 
     before = content()
     write_tables("spec.json", "results/tables")
-    assert len(before) == 37 and before == content()
+    assert len(before) == 38 and before == content()
 
 
 def test_mixed_versions_refuse_to_share_a_table(results):
@@ -393,6 +393,78 @@ def test_one_label_with_two_metrics_joins_both(results):
     assert [row["published_outcome"] for row in six] == ["significant_improvement"] * 2
     late = [row for row in rows("table3") if row["dataset"] == "rsna" and row["encoder"] == "gone"]
     assert {row["reason"] for row in late} == {WHY}
+
+
+def seven_labels(results, labels=(*SIX, "Tuberculosis")):
+    """The toy with a seventh label in the classification, and the six as a further mean."""
+    spec = build(results)
+    folders = [results.write("linear_probe", "probe", name, results.probe_rows(skill, seed, labels=labels))
+               for name, skill, seed in (("radjepa", 2.0, 0), ("rad_dino", 1.5, 1), ("random_vit", 0.2, 2))]  # fmt: skip
+    compare("linear_probe", "probe", "radjepa", folders, "results/stats/linear_probe/probe", Settings(resamples=60, aggregates=[SIX]))
+    spec["table3"][0]["columns"] = {label: SHORT.get(label, "TB") for label in labels}
+    Path("spec.json").write_text(json.dumps(spec))
+    write_tables("spec.json", "results/tables")
+    return spec
+
+
+def test_the_copied_rows_mean_is_held_against_seven_classes(results):
+    """With Tuberculosis measured, both means are columns; a copied row's printed Agg. is judged on Agg-7, an own run's on Agg-6."""
+    seven_labels(results)
+    three = {(row["encoder"], row["target"]): row for row in rows("table3")}
+    assert float(three["rad_dino", "Agg-7"]["published"]) == 52.8 and three["rad_dino", "Agg-7"]["verdict"] in ("reproduced", "differs")
+    assert float(three["rad_dino", "Agg-6"]["published"]) == pytest.approx(50.533, abs=1e-3)
+    assert three["radjepa", "Agg-7"]["published"] == "" and float(three["radjepa", "Agg-6"]["published"]) == pytest.approx(55.15, abs=1e-2)
+    six = [float(three["radjepa", label]["value"]) for label in SIX]
+    assert float(three["radjepa", "Agg-6"]["value"]) == pytest.approx(sum(six) / 6, abs=1e-6)
+    of = {(row["row"], row["encoder"]): row for row in rows("paper_vs_measured") if row["column"] == "Agg." and row["encoder"]}
+    for row, encoder, target in (("RAD-DINO", "rad_dino", "Agg-7"), ("RadJEPA", "radjepa", "Agg-6")):
+        cell = three[encoder, target]
+        assert float(of[row, encoder]["measured"]) == pytest.approx(float(cell["value"]), abs=1e-6)
+        inside = float(cell["low"]) <= float(of[row, encoder]["published"]) <= float(cell["high"])
+        assert of[row, encoder]["verdict"] == ("reproduced" if inside else "differs")
+    text = Path("results/tables/table3.md").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("| RAD-DINO, published"))
+    assert [cell.strip() for cell in line.strip("|").split("|")][-2:] == ["50.5", "52.8"]
+    assert "Agg-7 adds Tuberculosis" in text and "cannot be recomputed" not in text
+
+
+def test_the_seventh_class_is_not_in_the_family(results):
+    """Table 6 has the same columns and the same family with Tuberculosis as without it, and says that it is left out."""
+    seven_labels(results)
+    best = [row for row in rows("table6") if row["rule"] == "best other encoder" and row["delta"]]
+    assert {row["family_size"] for row in best} == {"10"} and "Tuberculosis" not in {row["target"] for row in rows("table6")}
+    assert "Measured but not tested, because the paper prints no such column: probe & co\\_1 TB." in Path(
+        "results/tables/table6.md").read_text()  # fmt: skip
+
+
+def test_a_mean_of_other_seven_classes_is_not_the_papers(results):
+    """With another seventh label, or a printed label lost, no mean is called reproduced or different."""
+    seven_labels(results, (*SIX, "Edema"))
+    verdicts = [row for row in rows("paper_vs_measured") if row["column"] == "Agg." and row["row"] == "RAD-DINO"]
+    assert [row["verdict"] for row in verdicts] == ["not comparable"] and "Tuberculosis" in verdicts[0]["reason"]
+    spec = seven_labels(results, (*SIX[1:], "Tuberculosis"))  # the mean of all is Agg-6 and yet another one
+    spec["table3"][0]["columns"] = {label: SHORT.get(label, "TB") for label in (*SIX, "Tuberculosis")}
+    Path("spec.json").write_text(json.dumps(spec))
+    meta = Path("results/stats/linear_probe/probe/meta.json")
+    content = json.loads(meta.read_text())
+    content["facts"]["labels_dropped"] = {SIX[0]: "no positive in test"}
+    meta.write_text(json.dumps(content))
+    write_tables("spec.json", "results/tables")
+    means = [row for row in rows("table3") if row["target"].startswith("Agg-") and row["published"] and row["value"]]
+    assert means and {row["verdict"] for row in means} == {"not comparable"} and "without Lung Opacity" in means[0]["reason"]
+
+
+def test_the_shipped_configuration_measures_both_means():
+    """config/paper.yaml probes the six printed labels and Tuberculosis, reads all seven, and asks for the mean of the six."""
+    import yaml
+
+    config = yaml.safe_load((PUBLISHED.parents[1] / "config" / "paper.yaml").read_text())
+    (run,) = [run for run in config["tasks"]["linear_probe"]["runs"] if run["dataset"] == "vindr_cxr"]
+    with (PUBLISHED / "table3_classification.csv").open(newline="") as lines:
+        printed = {row["class_name"].lower() for row in csv.DictReader(lines) if row["dataset"] == "VinDr-CXR" and row["class"] != "Agg."}
+    (six,) = config["statistics"]["aggregates"]
+    assert {label.lower() for label in six} == printed and len(printed) == 6
+    assert set(run["labels"]) == {*six, "Tuberculosis"} == set(config["datasets"]["vindr_cxr"]["options"]["labels"])
 
 
 def test_site_auroc_is_scikit_learns():

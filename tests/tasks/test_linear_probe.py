@@ -1,5 +1,6 @@
 """Probes trained together are the probes trained one by one."""
 
+import itertools
 import math
 
 import numpy as np
@@ -10,6 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from radbench import extract
+from radbench.errors import ConfigError
+from tasks import linear_probe
 from tasks.linear_probe import Protocol, mean_average_precision, probe, some_patients, train
 
 QUICK = Protocol(lrs=(1e-3, 1e-2), epochs=6, batch=32)
@@ -136,3 +139,18 @@ def test_learning_curve_uses_nested_patients_and_the_same_test(phantom_results):
     replicates = curve.replicate.nunique()  # a fold that none of the few patients is in has no replicate
     assert set(curve.image_id) == set(full.image_id) and len(curve) == replicates * full.image_id.nunique()
     assert list(curve.train_images.unique()) == meta.facts["curve"] and all(n < meta.facts["learned"] for n in meta.facts["curve"])
+
+
+@pytest.mark.parametrize("uncertain,blank", itertools.product(*linear_probe.POLICIES.values()))
+def test_a_policy_maps_uncertain_and_blank_labels(uncertain, blank):
+    """-1 becomes nothing, 0 or 1 and a blank nothing or 0, as the protocol says; 1 and 0 stay."""
+    protocol = Protocol(uncertain=uncertain, blank=blank)
+    found = linear_probe.label_values({"labels.x": np.array([1, 0, -1, np.nan], dtype=np.float32)}, "x", protocol)
+    wanted = [1, 0, {"drop": -1, "zero": 0, "one": 1}[uncertain], {"drop": np.nan, "zero": 0}[blank]]
+    np.testing.assert_array_equal(found, np.array(wanted, dtype=np.float32))
+
+
+def test_an_unknown_policy_is_refused(phantom_results):
+    """A policy that does not exist is named with those that do."""
+    with pytest.raises(ConfigError, match="protocol.uncertain.*drop.*zero.*one"):
+        probe("phantom", "raw_pixels", {"labels": ["Cardiomegaly"], "protocol": {"uncertain": "ones"}}, phantom_results)

@@ -5,6 +5,7 @@ import math
 import shutil
 
 import numpy as np
+import pydicom
 import pytest
 
 from radbench.datasets import fixtures
@@ -72,6 +73,30 @@ def test_vindr_png_conversions_and_faults(copied, listed):
     table.unlink()
     with pytest.raises(DataError, match=r"no image_labels_train\.csv; got annotations/, test/, train/"):
         listed("vindr_cxr", root)
+
+
+def test_vindr_sex_and_age_are_the_headers_and_a_broken_file_is_no_error(copied, listed, indexed, pictures, monkeypatch):
+    """Sex and age come from the headers, read without the pixels, also in a zip; age 0, a lost and a damaged file have none."""
+    root, read = copied("vindr_cxr"), []
+    damaged = root / "train" / f"{fixtures.identifier('vindr', 7)}.dicom"
+    damaged.write_bytes(b"DICM" * 9)
+    dcmread = pydicom.dcmread
+    monkeypatch.setattr(pydicom, "dcmread", lambda *given, **named: read.append(named["stop_before_pixels"]) or dcmread(*given, **named))
+    records = listed("vindr_cxr", root)
+    assert read and all(read) and len(records) == len(pictures)
+    for picture in pictures:
+        record = records[fixtures.identifier("vindr", picture.number)]
+        assert record.sex == ("" if picture.number in (7, 20) else picture.sex) or picture.number == 21
+        if picture.number != 21:  # whether a truncated file keeps its header is chance
+            assert math.isnan(record.age) if picture.number in (4, 7, 20) else record.age == picture.age
+    monkeypatch.undo()
+    _, quarantine = indexed("vindr_cxr", root)
+    assert {f"train/{damaged.name}"} <= set(quarantine)
+    shutil.make_archive(str(root / "packed"), "zip", root, "train")
+    shutil.rmtree(root / "train")
+    assert {name: record.sex for name, record in listed("vindr_cxr", root).items()} == {
+        name: record.sex for name, record in records.items()
+    }
 
 
 # ------------------------------------------------------------ RSNA

@@ -172,6 +172,71 @@ def test_unknown_reader_is_refused_with_the_known_ones():
         config.load(values, artifact.ROOT / "config" / "paper.yaml")
 
 
+#: copies of which every image is in a table; BRAX's DICOM files may have any name
+WITHOUT_TABLE = ("mimic_segmentation", "chestmnist", "jsrt", "montgomery", "shenzhen", "brax_dicom")
+WITH_TABLES = [pair for pair in COPIES if pair[1] not in WITHOUT_TABLE]
+
+
+@pytest.mark.parametrize("reader, copy", WITH_TABLES)
+def test_an_image_in_no_table_is_left_out_with_the_reason(copied, reader, copy):
+    """One more image beside the others is the only one left out as being in no table; of a copy as it is there is none."""
+    root = copied(copy)
+    records, options = datasets.reader(reader)
+    before = records(root, options())
+    assert datasets.UNLISTED not in {record.left_out for record in before}
+    other = next(record.path for record in before if not record.left_out)
+    suffix = other.suffix if other.suffix in (".png", ".jpg", ".dcm", ".dicom") else ""
+    path = (other.parent if hasattr(other, "parent") else root) / f"1.2.3.99999{suffix}"
+    path.write_bytes(other.read_bytes())
+    found = records(root, options())
+    assert len({record.image_id for record in found}) == len(found) == len(before) + 1
+    (left,) = [record for record in found if record.left_out == datasets.UNLISTED]
+    assert left.path == path and "1.2.3.99999" in left.image_id
+    assert {record.image_id for record in found if not record.left_out} == {record.image_id for record in before if not record.left_out}
+
+
+def test_unlabelled_test_images_and_unread_tables_are_not_left_out(copied):
+    """RSNA's and SIIM-ACR's test images, and ReXGradient's images of splits that were not asked for, are no rows of left_out.csv."""
+    for name, folder in (("rsna", "stage_2_test_images"), ("siim_acr", "dicom-images-test/1/2"), ("rexgradient", "")):
+        root = copied(name)
+        if folder:
+            fixtures.put(root / folder / "1.2.3.dcm", fixtures.dicom(fixtures.pictures(2, 32)[0].grey, bits=8))
+        records, options = datasets.reader(name)
+        found = records(root, options(splits=("train",)) if name == "rexgradient" else options())
+        assert found and not any(record.left_out for record in found), name
+
+
+REFUSED = {
+    "holds files already": (["--dataset", "rsna", "--root", "there"], "rsna: holds files"),
+    "one of many holds files already": (["--root", "there"], "rsna: holds files"),
+    "a file": (["--root", "file"], "file: a file, not a folder"),
+    "no patients": (["--root", "new", "--patients", "0"], "too few patients; got 0; expected 2 or more"),
+    "tiny": (["--root", "new", "--size", "20", "--patients", "3"], "too few rows of an image; got 20; expected 32 or more"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_copies_harm_no_files_and_no_traceback(tmp_path, monkeypatch, case):
+    """Where files lie, or with sizes that cannot be drawn, nothing at all is written and the error has a name."""
+    monkeypatch.chdir(tmp_path)
+    fixtures.put(tmp_path / "there" / "rsna" / "stage_2_train_labels.csv", "real")
+    fixtures.put(tmp_path / "file", "x")
+    before = sorted(tmp_path.rglob("*"))
+    arguments, message = REFUSED[case]
+    monkeypatch.setattr("sys.argv", ["fixtures", *arguments])
+    with pytest.raises(ConfigError, match=message):
+        fixtures.main()
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "there/rsna/stage_2_train_labels.csv").read_text() == "real"
+
+
+@pytest.mark.parametrize("copy", fixtures.WRITERS)
+def test_the_smallest_copies_can_be_written(tmp_path, copy):
+    """Two patients of 32 rows are enough for every copy, and an empty folder may be there."""
+    (tmp_path / copy).mkdir()
+    fixtures.write(copy, tmp_path / copy, fixtures.FEWEST, fixtures.SMALLEST)
+    assert any(path.is_file() for path in (tmp_path / copy).rglob("*"))
+
+
 def test_copies_are_the_same_bytes_each_time(tmp_path):
     """Two writings of a copy are byte for byte the same, so that a run on them can be compared."""
     for name in ("mimic_cxr", "padchest", "vindr_ribcxr"):
