@@ -16,7 +16,7 @@ from . import encoder
 from .artifact import ROOT
 from .datasets import READERS, known_labels
 from .errors import ConfigError, did_you_mean
-from .protocol import check_shares
+from .protocol import SHARES, check_shares
 
 GENERATE = ("patients", "seed", "size", "sites", "masks", "reports")  # arguments of phantom.generate
 PROTOCOLS = {  # where the fields of each protocol are written down
@@ -49,7 +49,7 @@ class Dataset(Strict):
     max_broken: float = 0.05
     intensity: Literal["range", "window", "percentile"] = "range"  # of DICOM and 16-bit pictures (radbench/dicom.py)
     seed: int = 0
-    shares: dict[Literal["train", "val", "test"], float] = {"train": 0.7, "val": 0.1, "test": 0.2}  # where no split is given
+    shares: dict[Literal["train", "val", "test"], float] = dict(SHARES)  # where no split is given
     split_lists: str | None = None  # folder of train.txt, val.txt, test.txt with image ids: takes the place of any split
     how_to_get: str = ""
 

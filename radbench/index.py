@@ -27,6 +27,7 @@ from PIL.Image import DecompressionBombError
 from . import artifact, phi, splits
 from .datasets import FRONTAL, READERS, UNLISTED, Record, masks, module_name, reader
 from .datasets.files import File
+from .dicom import INTENSITIES
 from .errors import ConfigError, DataError, run_entry_point
 from .image import INTENSITY_RULE, Decoded, decode, resize
 from .parallel import in_parallel
@@ -54,7 +55,7 @@ class Spec:
     shares: dict[str, float] = dataclasses.field(default_factory=lambda: dict(splits.SHARES))  # of the patients, where no split is given
     split_lists: str | None = None  # folder of train.txt, val.txt, test.txt, instead of any other split
     max_broken: float = MAX_BROKEN
-    intensity: Literal["range", "window", "percentile"] = "range"  # of DICOM and 16-bit pictures (radbench/dicom.py)
+    intensity: Literal[INTENSITIES] = "range"  # of DICOM and 16-bit pictures (radbench/dicom.py)
     how_to_get: str = ""
 
 

@@ -11,6 +11,7 @@ from .errors import ConfigError, did_you_mean
 
 Settings = TypeVar("Settings")
 NOT_A_REDUCTION = frozenset({"seed"})
+SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}  # of the patients, where no split is given
 
 
 def from_overrides(protocol: type[Settings], overrides: Mapping[str, Any], where: str) -> Settings:
@@ -46,6 +47,6 @@ def reductions(protocol: Any) -> list[str]:
 
 def check_shares(where: str, shares: Mapping[str, float]) -> None:
     """Raise ConfigError unless these are shares of train, val and test that divide the patients."""
-    if set(shares) != {"train", "val", "test"} or min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > 1e-9:
+    if set(shares) != set(SHARES) or min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > 1e-9:
         raise ConfigError(where, "not a division of the patients", got=dict(shares),
                           expected="train, val and test, each above 0, adding up to 1")  # fmt: skip

@@ -13,9 +13,9 @@ import pandas as pd
 
 from . import artifact
 from .errors import DataError
+from .protocol import SHARES
 
 FOLDS = 5
-SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 VAL_SHARE_OF_TRAIN = 0.1  # carved out when the owner gives train and test only
 
 

@@ -169,6 +169,7 @@ def test_missing_tags_and_names_are_filled_in():
     (lambda: content(dataset(Rows=None)), "without Rows"),
     (lambda: content(dataset(PixelData=None)), "without pixel data"),
     (lambda: content(dataset(RescaleSlope="1e400", RescaleIntercept=0)), "finite|cannot be decoded"),
+    (lambda: content(dataset(RescaleSlope=7.5, RescaleIntercept=0)).replace(b"7.5 ", b"nan "), "finite"),
     (lambda: content(dataset())[:-5000], "cannot be decoded"),
     (lambda: content(dataset(syntax="1.2.840.10008.1.2.4.90", stream=b"\xff\x4f\xff\x51 nothing")), "cannot be decoded"),
     (lambda: content(dataset(syntax="1.2.840.10008.1.2.4.103", stream=b"video")), "cannot be decoded"),

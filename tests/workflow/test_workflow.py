@@ -224,7 +224,7 @@ def test_the_paper_plan_is_complete():
     """config/paper.yaml plans features, probes, segmentation and reports for every encoder of Table 2, with and without data."""
     import yaml
 
-    done = snakemake(ROOT / ".." if False else Path(os.getcwd()), "-n", "--quiet", "rules", config=ROOT / "config" / "paper.yaml")
+    done = snakemake(Path.cwd(), "-n", "--quiet", "rules", config=ROOT / "config" / "paper.yaml")
     config = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
     planned = jobs(done)
     count = len(config["encoders"])
