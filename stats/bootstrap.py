@@ -21,22 +21,34 @@ BLOCK_RESAMPLES = 1024
 
 @dataclass(frozen=True)
 class PatientResamples:
-    """How often each patient occurs in each resample.
+    """How often each patient occurs in each resample: one draw for every encoder, metric and label of a dataset.
 
     Attributes:
         patients: (P,) sorted unique patient ids.
-        counts: (B, P) int32, each row sums to P.
+        counts: (B, P) int32, 0 or more; each row sums to P (in :func:`leave_some_out` to P less the group that is out).
+
+    >>> draws = PatientResamples(np.array(["p", "q"], dtype=object), np.array([[1, 1], [2, 0]], dtype=np.int32))
+    >>> images = np.array(["p", "q", "p"], dtype=object)
+    >>> draws.of_images(images)
+    array([[1, 1, 1],
+           [2, 0, 2]], dtype=uint16)
+    >>> sums = draws.patient_sums(images, np.array([1.0, 5.0, 2.0]))
+    >>> sums, draws.resampled(sums)
+    (array([3., 5.]), array([8., 6.]))
     """
 
     patients: np.ndarray
     counts: np.ndarray
 
     def first(self, resamples: int) -> PatientResamples:
-        """The first so many resamples."""
+        """The first ``resamples`` rows; itself when there are no more than that."""
         return self if len(self.counts) <= resamples else PatientResamples(self.patients, self.counts[:resamples])
 
     def positions(self, patient_ids: np.ndarray) -> np.ndarray:
-        """(n,) column of ``counts`` that belongs to each image's patient."""
+        """(n,) column of ``counts`` that belongs to each image's patient.
+
+        Every id must be one of ``patients``, which is not checked: another one gets a neighbour's column, or one past the last.
+        """
         return np.searchsorted(self.patients, patient_ids)
 
     @functools.cached_property
@@ -51,13 +63,13 @@ class PatientResamples:
         return self._by_patient[self.positions(patient_ids)].T
 
     def patient_sums(self, patient_ids: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """(P, ...) sums of per-image ``values`` (n, ...) over the images of each patient."""
+        """(P, ...) float64 sums of per-image ``values`` (n, ...) over the images of each patient; 0 for a patient without images."""
         sums = np.zeros((self.patients.size, *values.shape[1:]))
         np.add.at(sums, self.positions(patient_ids), values)
         return sums
 
     def resampled(self, patient_sums: np.ndarray) -> np.ndarray:
-        """(B, ...) totals of per-patient sums (P, ...) in each resample: one matrix product."""
+        """(B, ...) totals of per-patient sums (P, ...) in each resample, ``counts @ patient_sums``: one matrix product."""
         flat = patient_sums.reshape(self.patients.size, -1)
         blocks = [
             self.counts[start : start + BLOCK_RESAMPLES].astype(np.float64) @ flat for start in range(0, len(self.counts), BLOCK_RESAMPLES)
@@ -68,7 +80,12 @@ class PatientResamples:
 def generator(seed: int, patients: Iterable[str], purpose: str) -> np.random.Generator:
     """Random numbers that depend on the seed, the sorted patient ids and the purpose, and on nothing else.
 
-    So adding an encoder to a table, or a label to a dataset, moves no interval of the others.
+    So adding an encoder to a table, or a label to a dataset, moves no interval of the others. PCG64 is seeded with the SHA-256 of
+    the three, so two purposes ("bootstrap", "sign flip") draw independently of each other.
+
+    >>> one, same, other = (generator(0, ["p1", "p2"], purpose).random() for purpose in ("bootstrap", "bootstrap", "sign flip"))
+    >>> one == same, one == other
+    (True, False)
     """
     text = "\n".join([purpose, str(seed), *patients])
     return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")))
@@ -77,7 +94,7 @@ def generator(seed: int, patients: Iterable[str], purpose: str) -> np.random.Gen
 def resample_patients(
     patient_ids: Iterable[str], resamples: int, seed: int, strata: Mapping[str, str] | None = None
 ) -> PatientResamples:  # fmt: skip
-    """Draw P patients with replacement, ``resamples`` times (each row of counts is multinomial(P, 1/P)).
+    """Draw P patients with replacement, ``resamples`` times: each row of counts is multinomial(P; 1/P, ..., 1/P).
 
     Args:
         patient_ids: any iterable of ids; repeats and order do not matter.
@@ -85,6 +102,9 @@ def resample_patients(
         seed: any integer.
         strata: stratum of each patient; each is then resampled to its own size, so its share is the same in every
             resample and the interval describes studies of exactly this mix (Davison and Hinkley 1997, section 3.2).
+
+    Raises:
+        KeyError: ``strata`` lacks a patient.
 
     >>> a = resample_patients(["p2", "p1", "p3", "p1"], resamples=4, seed=0)
     >>> a.counts.sum(axis=1)
@@ -110,7 +130,16 @@ def leave_some_out(resamples: PatientResamples, groups: int = 200) -> PatientRes
     """The jackknife in the form of resamples: each row has every patient once, except one group of patients.
 
     With as many groups as patients it is the delete-one jackknife; fewer groups estimate the same acceleration from
-    means of groups, at a cost that does not grow with the square of the patients.
+    means of groups, at a cost that does not grow with the square of the patients. Patient i is in group i mod G.
+
+    Args:
+        groups: at most this many; G = min(groups, P) rows are returned.
+
+    >>> draws = PatientResamples(np.array(["p", "q", "r"], dtype=object), np.ones((1, 3), dtype=np.int32))
+    >>> leave_some_out(draws).counts
+    array([[0, 1, 1],
+           [1, 0, 1],
+           [1, 1, 0]], dtype=int32)
     """
     size = resamples.patients.size
     group_of = np.arange(size) % min(groups, size)
@@ -119,30 +148,48 @@ def leave_some_out(resamples: PatientResamples, groups: int = 200) -> PatientRes
 
 
 def replicate_weights(replicates: int, resamples: int, seed: int) -> np.ndarray:
-    """(B, R) how often each of R replicates (folds, seeds) is drawn, with replacement, divided by R.
+    """(B, R) weight of each of R >= 1 replicates (folds, seeds) in a draw of R with replacement; rows sum to 1.
 
-    >>> replicate_weights(2, 3, seed=0).sum(axis=1)
-    array([1., 1., 1.])
+    A draw of so few has a variance (R - 1) / R of what it should be, so its shares are stretched about 1 / R by
+    sqrt(R / (R - 1)) (Rao and Wu 1988, Journal of the American Statistical Association 83:231-241); a replicate that is not drawn
+    then has a weight a little below 0.
+
+    >>> weights = replicate_weights(2, 1000, seed=0)
+    >>> weights.sum(axis=1)[:3], [float(round(w, 3)) for w in np.unique(weights.round(9))]
+    (array([1., 1., 1.]), [-0.207, 0.5, 1.207])
     """
     random = generator(seed, [str(replicates)], "replicates")
-    return random.multinomial(replicates, np.full(replicates, 1 / replicates), size=resamples) / replicates
+    shares = random.multinomial(replicates, np.full(replicates, 1 / replicates), size=resamples) / replicates
+    stretch = np.sqrt(replicates / (replicates - 1)) if replicates > 1 else 1.0
+    return 1 / replicates + stretch * (shares - 1 / replicates)
 
 
 def two_level(replicate_samples: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(B,) mean over drawn replicates of the metric on drawn patients: both sources of variance at once.
 
-    Replicates and patients are crossed (every fold or seed scores the same test patients), so both are drawn on their own.
+    T*_b = sum over r of w_br T_rb. Replicates and patients are crossed (every fold or seed scores the same test patients), so both
+    are drawn on their own: the pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1:386-411). NaN where a replicate
+    is undefined.
 
     Args:
         replicate_samples: (R, B) the metric of each replicate on each resample of patients.
         weights: (B, R) from :func:`replicate_weights`.
+
+    >>> two_level(np.array([[0.6, 0.8], [0.4, 0.2]]), np.array([[0.5, 0.5], [1.0, 0.0]]))
+    array([0.5, 0.8])
     """
-    return np.einsum("rb,br->b", np.where(weights.T > 0, replicate_samples, 0), weights)
+    return np.einsum("rb,br->b", replicate_samples, weights)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Percentile summary of a statistic's resamples; NaN everywhere when none is valid."""
+    """Percentile summary of a statistic's resamples, in the statistic's own unit; NaN everywhere when none is valid.
+
+    Attributes:
+        median, low, high: percentiles of the valid resamples.
+        sd: their SD (ddof 1), the bootstrap standard error; NaN with fewer than two.
+        valid: how many were finite.
+    """
 
     median: float
     low: float
@@ -154,10 +201,15 @@ class Interval:
 def percentile_interval(samples: np.ndarray, level: float = 0.95) -> Interval:
     """Median and central ``level`` interval of the valid (finite) resamples, linear interpolation between ranks.
 
-    Efron and Tibshirani 1993, section 13.3. A resample in which the statistic is undefined (no positive drawn) is
-    left out, and the number of the others is returned so that a reader sees it.
+    Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3: [T*_(alpha), T*_(1 - alpha)] with
+    alpha = (1 - level) / 2. A resample in which the statistic is undefined (no positive drawn) is left out, and the number of the
+    others is returned so that a reader sees it.
 
-    >>> interval = percentile_interval(np.r_[np.arange(81.0), np.nan])
+    Args:
+        samples: (B,) the statistic on resamples.
+        level: above 0 and below 1.
+
+    >>> interval = percentile_interval(np.r_[np.arange(81.0), np.nan])  # 2.5 % of the way from 0 to 80 is 2
     >>> round(interval.low, 9), interval.median, interval.high, interval.valid
     (2.0, 40.0, 78.0, 81)
     """
@@ -165,7 +217,11 @@ def percentile_interval(samples: np.ndarray, level: float = 0.95) -> Interval:
 
 
 def percentile_intervals(samples: np.ndarray, level: float = 0.95) -> list[Interval]:
-    """:func:`percentile_interval` of each row of ``samples`` (N, B)."""
+    """:func:`percentile_interval` of each row of ``samples`` (N, B), which may differ in their valid resamples.
+
+    >>> [(one.median, one.sd, one.valid) for one in percentile_intervals(np.array([[1.0, 2.0, 3.0], [4.0, np.nan, np.nan]]))]
+    [(2.0, 1.0, 3), (4.0, nan, 1)]
+    """
     tail = 100 * (1 - level) / 2
     finite = np.isfinite(samples)
     counts = finite.sum(axis=1)
@@ -181,29 +237,31 @@ def percentile_intervals(samples: np.ndarray, level: float = 0.95) -> list[Inter
     return out
 
 
-def reflected(interval: Interval, value: float) -> Interval:
-    """The basic interval, [2 v - high, 2 v - low], cut at 0 (Davison and Hinkley 1997, equation 5.6).
-
-    For a statistic that noise pushes up, such as a sum of absolute values: resamples lie above the data by about as much as
-    the data lie above the truth, so the percentile interval can miss even its own value; this one turns the shift around.
-
-    >>> reflected(Interval(0.24, 0.22, 0.26, 0.01, 500), 0.21)
-    Interval(median=0.24, low=0.16, high=0.2, sd=0.01, valid=500)
-    """
-    low, high = max(0.0, 2 * value - interval.high), max(0.0, 2 * value - interval.low)
-    return Interval(interval.median, round(low, 12), round(high, 12), interval.sd, interval.valid)
-
-
 def bca_interval(samples: np.ndarray, value: float, jackknife: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Bias-corrected and accelerated interval (Efron 1987; Efron and Tibshirani 1993, equations 14.9 to 14.15).
+    """Bias-corrected and accelerated interval (Efron 1987, Journal of the American Statistical Association 82:171-185).
 
-    Better than the percentiles where the statistic is skewed (a metric near 0 or 1, few positives); NaN where the
-    resamples are all on one side of the value, because the correction is then infinite.
+    In the numbering of Efron and Tibshirani 1993: the ends are the a1 and a2 quantiles of the resamples (14.9), where
+
+        a1 = Phi(z0 + (z0 + z) / (1 - a (z0 + z))), z = Phi^-1((1 - level) / 2), and a2 with z = Phi^-1((1 + level) / 2)   (14.10)
+        z0 = Phi^-1(share of resamples below the value); here a resample equal to it counts one half                       (14.14)
+        a  = sum of d_g^3 / (6 (sum of d_g^2)^(3/2)), d_g = mean of the jackknife - the statistic without g                (14.15)
+
+    Better than the percentiles where the statistic is skewed (a metric near 0 or 1, few positives). NaN, NaN where all resamples
+    lie on one side of the value, because z0 is then infinite, and with fewer than two finite jackknife values; a single point where
+    all resamples are equal.
 
     Args:
-        samples: (B,) the statistic on resamples.
+        samples: (B,) the statistic on resamples; what is not finite is left out, here and in ``jackknife``.
         value: the statistic on the data.
         jackknife: (G,) the statistic without each patient, or without each group of patients.
+        level: above 0 and below 1.
+
+    Without bias and skew (z0 = a = 0) it is the percentile interval; resamples that lie mostly above the value pull both ends down.
+
+    >>> bca_interval(np.arange(81.0), 40.0, np.array([39.0, 40.0, 41.0]))
+    (2.0, 78.0)
+    >>> [round(end, 1) for end in bca_interval(np.arange(81.0), 30.0, np.array([39.0, 40.0, 41.0]))]
+    [0.4, 72.7]
     """
     samples, jackknife = samples[np.isfinite(samples)], jackknife[np.isfinite(jackknife)]
     if samples.size == 0 or jackknife.size < 2:
@@ -225,9 +283,13 @@ def bca_interval(samples: np.ndarray, value: float, jackknife: np.ndarray, level
 def p_one_sided(delta: np.ndarray) -> float:
     """Paired bootstrap p of "not better": (1 + #{delta <= 0}) / (B + 1) over valid resamples; NaN without any.
 
-    The two ones keep p above 0: B resamples cannot show less than 1 / (B + 1) (Davison and Hinkley 1997, eq. 4.11).
+    The two ones keep p above 0: B resamples cannot show less than 1 / (B + 1) (the Monte Carlo p of Davison and Hinkley 1997,
+    Bootstrap Methods and Their Application, chapter 4). It is about the level at which a one-sided percentile interval touches 0.
 
-    >>> p_one_sided(np.array([0.1, 0.2, -0.1]))
+    Args:
+        delta: (B,) difference of the two encoders on each resample, above 0 where the first is better.
+
+    >>> p_one_sided(np.array([0.1, 0.2, -0.1]))  # (1 + 1) / (3 + 1)
     0.5
     """
     valid = delta[np.isfinite(delta)]
@@ -235,9 +297,14 @@ def p_one_sided(delta: np.ndarray) -> float:
 
 
 def minimum_detectable_difference(sd_delta: float, alpha: float = 0.05, power: float = 0.80) -> float:
-    """Difference that a one-sided test at ``alpha`` would find with probability ``power``: (z_alpha + z_power) SD.
+    """Difference that a one-sided test at ``alpha`` would find with probability ``power``: (z_(1 - alpha) + z_power) SD.
 
-    >>> round(minimum_detectable_difference(0.01), 5)
+    The normal approximation of Bloom 1995 (Evaluation Review 19:547-556); :func:`stats.paired.power` is its inverse.
+
+    Args:
+        sd_delta: standard error of the difference; the result is in its unit. NaN gives NaN.
+
+    >>> round(minimum_detectable_difference(0.01), 5)  # (1.645 + 0.842) * 0.01
     0.02486
     """
     return float((norm.ppf(1 - alpha) + norm.ppf(power)) * sd_delta)

@@ -32,12 +32,11 @@ from .bootstrap import (
     p_one_sided,
     percentile_interval,
     percentile_intervals,
-    reflected,
     replicate_weights,
     resample_patients,
     two_level,
 )
-from .calibration import LINE_COLUMNS, Line, recalibration_line
+from .calibration import LINE_COLUMNS, Line, calibration_interval, recalibration_line
 from .delong import delong_of_replicates
 from .errors import EncoderMissing, SettingError, StatsError
 from .learning_curves import CURVE_COLUMNS, learning_curve_rows
@@ -76,12 +75,16 @@ class Settings:
     """What the numbers depend on besides the predictions.
 
     Attributes:
-        resamples: bootstrap resamples.
+        resamples: bootstrap resamples, at least 1.
         seed: of every draw.
         unit: what is resampled: patient, study or image.
         stratified: keep the mix of findings: patients are drawn within strata of equal sets of positive labels.
-        margin: difference, as a fraction, below which two encoders count as equally good (equivalence, non-inferiority).
+        margin: difference, as a fraction above 0 and below 1, below which two encoders count as equally good (equivalence,
+            non-inferiority).
         aggregates: linear probe only, further sets of labels to average beside all labels.
+
+    Raises:
+        SettingError: ``resamples`` or ``margin`` is outside its range.
     """
 
     resamples: int = 500
@@ -100,7 +103,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Measured:
-    """One encoder's measurements; empty when it is absent."""
+    """One encoder's measurements; both dictionaries are empty when it is absent.
+
+    Attributes:
+        measurements: by (target, metric).
+        jackknife: (G,) the metric without each group of patients, by (target, metric), for the BCa interval.
+    """
 
     predictions: Predictions
     measurements: dict[tuple[str, str], Measurement]  # by (target, metric)
@@ -113,10 +121,14 @@ def compare(
     """Read, measure, compare, write; returns the sidecar of what was written.
 
     Args:
+        task: a key of `stats.predictions.SAMPLE_KEY`.
         reference: encoder written first; must be among the folders (it may be absent there).
+        folders: one per encoder; their order changes nothing.
+        out: folder of the CSVs and meta.json, all numbers as fractions.
 
     Raises:
-        StatsError: see `stats.errors`; nothing is written then.
+        EncoderMissing: ``reference`` is not among the folders.
+        StatsError: any other, see `stats.errors`; nothing is written then.
     """
     started = time.perf_counter()
     cohort = read_cohort(task, dataset, folders, settings.unit)
@@ -171,7 +183,10 @@ def _reports_written(cohort: Cohort) -> dict[str, list[int]]:
 
 
 def positive_sets(cohort: Cohort, smallest: int = 5) -> dict[str, str]:
-    """Stratum of each patient: the set of labels positive in any of the images; sets of few patients share one stratum."""
+    """Stratum of each patient: the set of labels positive in any of the images, joined by commas and empty for none.
+
+    Sets of fewer than ``smallest`` patients share the stratum ``rare``. Needs a present encoder of a linear probe.
+    """
     rows = first_replicate(cohort.present[0].rows)
     positive = rows[rows["target"] > 0].groupby("patient_id")["label"].agg(lambda labels: ", ".join(sorted(set(labels))))
     sets = {patient: positive.get(patient, "") for patient in cohort.patient_ids}
@@ -195,7 +210,12 @@ def _measure(
 
 
 def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settings) -> Iterator[dict[str, Any]]:
-    """Rows of estimates.csv: encoder x target x metric; an absent encoder has the same rows without numbers."""
+    """Rows of estimates.csv: encoder x target x metric, fractions; an absent encoder has the same rows without numbers.
+
+    ``value`` and ``sd`` are over replicates; ``low`` and ``high`` the percentile interval, beside BCa and the two-level interval; a
+    calibration error has the one of `stats.calibration.calibration_interval` alone. Brier and ECE bring the label's recalibration
+    line.
+    """
     # A metric computed for one encoder only is a named gap for the others.
     cells = list(dict.fromkeys(cell for one in measured for cell in one.measurements)) or [("", "")]
     for one in measured:
@@ -210,11 +230,10 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settin
             elif m is None:
                 yield row | {"state": "not_computed", "reason": "not in this encoder's predictions"}
             else:
-                interval = percentile_interval(m.samples)
-                if metric in BIASED_UP and m.state == "ok":
-                    interval = reflected(interval, m.value)
-                bca = bca_interval(m.samples, m.value, one.jackknife[target, metric]) if m.state == "ok" else (None, None)
-                two = percentile_interval(_two_level(m, settings)) if m.replicates.size > 1 else None
+                plain = m.gaps is None  # percentiles of resamples cover
+                interval = percentile_interval(m.samples) if m.gaps is None else calibration_interval(*m.gaps)
+                bca = bca_interval(m.samples, m.value, one.jackknife[target, metric]) if m.state == "ok" and plain else (None, None)
+                two = percentile_interval(_two_level(m, settings)) if m.replicates.size > 1 and plain else None
                 line = lines.get(target) if metric in ("brier", "ece") else None
                 yield row | (dict(zip(LINE_COLUMNS, line.intercept + line.slope, strict=True)) if line else {}) | {
                     "value": m.value, "sd": m.sd, "replicates": m.replicates.size, "median": interval.median,
@@ -231,11 +250,15 @@ def _two_level(m: Measurement, settings: Settings) -> np.ndarray:
 
 
 def rank_rows(cohort: Cohort, measured: Sequence[Measured]) -> Iterator[dict[str, Any]]:
-    """Rows of ranks.csv: the place of each encoder in each column, over the resamples that all share."""
+    """Rows of ranks.csv: the place of each encoder in each column, over the resamples that all share.
+
+    1 = best; only encoders whose metric is ``ok`` are ranked, and only columns with two of them that noise does not push up
+    (BIASED_UP). ``p_best`` is a fraction.
+    """
     for cell in dict.fromkeys(cell for one in measured for cell in one.measurements):
         found = {one.predictions.encoder: one.measurements[cell] for one in measured
                  if cell in one.measurements and one.measurements[cell].state == "ok"}  # fmt: skip
-        if len(found) < 2:
+        if len(found) < 2 or cell[1] in BIASED_UP:
             continue
         values, samples = np.array([m.value for m in found.values()]), np.array([m.samples for m in found.values()])
         for name, place in zip(found, rank_intervals(values, samples, cell[1] in LOWER_IS_BETTER), strict=True):
@@ -256,7 +279,15 @@ def _recalibration(predictions: Predictions) -> dict[str, Line]:
 
 
 def comparison_rows(cohort: Cohort, measured: Sequence[Measured], draws: PatientResamples, settings: Settings) -> Iterator[dict[str, Any]]:
-    """Rows of comparisons.csv: each present encoder against each other, on every cell that both have."""
+    """Rows of comparisons.csv: each present encoder against each other, on every cell that both have.
+
+    Numbers as in :func:`differences`; AUROC adds DeLong's p (patients as clusters), Brier McNemar's (right at probability 1/2, first
+    replicate), and each one-sided p its two-sided companion. Of segmentation only structure sets are compared; a metric that noise
+    pushes up (BIASED_UP) is not compared at all.
+
+    Args:
+        draws: the resamples behind ``measured``; their patients and number also make the sign flips.
+    """
     signs = patient_signs(draws.patients, len(draws.counts), settings.seed)
     on_images = _image_tests(cohort) if cohort.task == "linear_probe" else {}
     ratios = {one.predictions.encoder: _test_to_train(one.predictions) for one in measured}
@@ -264,7 +295,7 @@ def comparison_rows(cohort: Cohort, measured: Sequence[Measured], draws: Patient
     cells = dict.fromkeys(cell for one in measured for cell in one.measurements)
     structure_sets = _structure_sets(cohort)
     for cell in cells:
-        if structure_sets and cell[0] not in structure_sets:
+        if structure_sets and cell[0] not in structure_sets or cell[1] in BIASED_UP:
             continue  # single structures have estimates; what is tested are the columns of Table 4
         defined = {one.predictions.encoder: one.measurements[cell] for one in measured
                    if cell in one.measurements and one.measurements[cell].state == "ok"}  # fmt: skip
@@ -322,6 +353,22 @@ def differences(
 
     Every one-sided p is that ``one`` is not better; where less is better, better means a difference below zero. Each pair
     is worked out once and read from both sides: the resamples of ``other - one`` are the negative ones.
+
+    Args:
+        measurements: by encoder, of one target and metric, on the same resamples.
+        signs: (flips, P) from `stats.permutation.patient_signs`; None leaves out sign flip and Wilcoxon.
+        test_to_train: test images per training image, by encoder; without it there is no corrected t.
+
+    Returns:
+        By (one, other), the columns of comparisons.csv; ``delta``, ``sd_delta``, ``mde`` and ``margin`` are fractions.
+
+    >>> def cell(value, *samples):
+    ...     return Measurement("Edema", "auroc", np.array([value]), np.array([samples]), n_images=9, n_patients=9)
+    >>> found = differences({"a": cell(0.8, 0.8, 0.7, 0.9), "b": cell(0.7, 0.7, 0.75, 0.7)}, Settings(resamples=3))
+    >>> for pair, row in found.items():  # a - b on resamples: 0.1, -0.05, 0.2
+    ...     print(*pair, round(row["delta"], 4), row["p_one_sided"])
+    a b 0.1 0.5
+    b a -0.1 0.75
     """
     names = list(measurements)
     pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]

@@ -22,7 +22,12 @@ CURVE_COLUMNS = (
 def learning_curve_rows(cohort: Cohort, draws: PatientResamples) -> Iterator[dict[str, Any]]:
     """Rows of learning_curves.csv: each encoder at each number of training images, the full probe last.
 
-    All points score the same test images, so their intervals move together; the training sets are nested.
+    AUPRC and AUROC, fractions, with the percentile interval over patients and the SD over replicates. All points score the same
+    test images, so their intervals move together; the training sets are nested. Nothing for other tasks, nor for an encoder
+    without learning_curve.parquet.
+
+    Raises:
+        HashMismatch, PredictionsError, SampleMismatch: the file is not usable, see `stats.errors`.
     """
     if cohort.task != "linear_probe":
         return

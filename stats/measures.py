@@ -3,6 +3,23 @@
 The bootstrap statistic of every metric is the *mean over replicates* of the metric on the resample: the same patients
 are drawn for every fold or seed. So the interval describes the sample of patients for the procedure that is reported
 (the mean of the folds), and the spread between folds is reported beside it as an SD.
+
+All metrics are fractions; "points" are 100 times as much and belong to the tables.
+
+    auprc         step-wise average precision of a label (`stats.ranking`); chance level: the share of positives
+    auroc         P(a positive outranks a negative), ties one half; chance level 1/2
+    brier         mean of (probability - target)^2 (Brier 1950, Monthly Weather Review 78:1-3); 0 is best
+    ece           sum over bins of share of images * |mean probability - share of positives| (Guo et al. 2017, ICML 34,
+                  1321-1330; bins of equal size here); 0 is best
+    dice          2 |A and B| / (|A| + |B|) of two masks (Dice 1945, Ecology 26:297-302)
+    hd95          larger of the two directed 95th percentiles of the distance between outlines, as a share of the image's
+                  diagonal; 0 is best (Maier-Hein, Reinke et al. 2024, Metrics Reloaded, Nature Methods 21:195-212)
+    nsd           share of both outlines within a tolerance of the other (Nikolov et al. 2021, Journal of Medical Internet
+                  Research 23:e26151)
+    bleu4         corpus BLEU-4 (`stats.text`)
+    rouge_l       F1 of the longest common subsequence, mean over reports; rouge_l_coco: F with recall weighted by 1.2^2
+    rg_er         RadGraph reward of entities and relations, mean over reports (Delbrouck et al. 2022, Findings of EMNLP)
+    f1_14         unweighted mean of F1 over CheXbert's 14 findings (Smit et al. 2020, EMNLP)
 """
 
 from __future__ import annotations
@@ -15,7 +32,7 @@ import numpy as np
 import pandas as pd
 
 from .bootstrap import PatientResamples
-from .calibration import brier_terms, calibration_error, equal_mass_bins
+from .calibration import DRAWS, brier_terms, calibration_gaps, equal_mass_bins
 from .predictions import first_replicate
 from .ranking import average_precision_and_auroc
 from .text import BLEU_COLUMNS, corpus_bleu4, f1_counts, macro_f1
@@ -24,21 +41,32 @@ from .text import BLEU_COLUMNS, corpus_bleu4, f1_counts, macro_f1
 REPORT = "report"
 #: Metrics of which less is better: an encoder is better where its difference is below zero.
 LOWER_IS_BETTER = frozenset({"brier", "ece", "hd95"})
-#: Metrics that are larger on a resample than on the data, because noise adds to them: their interval is reflected.
+#: Metrics that noise makes larger, on the data and once more on a resample: described with an interval of their own
+#: (`calibration.calibration_interval`), but neither compared nor ranked, because what differs may be the noise.
 BIASED_UP = frozenset({"ece"})
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One encoder, one target, one metric.
+    """One encoder, one target, one metric; all values are fractions.
 
     Attributes:
+        target: label, ``Agg-<k>``, structure, structure set or ``report``.
         replicates: (R,) the metric on all test images, per fold or seed; empty when it was not computed.
         replicate_samples: (R, B) the metric of each replicate on each resample; NaN where undefined.
+        n_images, n_patients: of the test images that the metric is about.
+        n_positive: images with the label or the structure; None where there is no such thing.
+        false_positive_images: segmentation only, images in which an absent structure is predicted.
         patient_sums: (P,) per-patient sums of the per-image metric (mean over replicates) for metrics that are means
             over images, else None; ``n_images`` is their divisor.
         patient_images: (P,) images of each patient, beside ``patient_sums``.
+        gaps: (J,) and (B, J) signed gaps of the bins of a calibration error, whose sizes add up to it, on the data and on resamples.
         state: ``ok``, ``undefined`` (the test set lacks a class) or ``not_computed``.
+        reason: why it is not ``ok``, or what a mean leaves out.
+
+    >>> folds = Measurement("Edema", "auroc", np.array([0.8, 0.9]), np.array([[0.7, 0.8], [0.9, np.nan]]), n_images=40, n_patients=30)
+    >>> round(folds.value, 4), round(folds.sd, 4), folds.samples  # SD of two: 0.1 / sqrt(2)
+    (0.85, 0.0707, array([0.8, nan]))
     """
 
     target: str
@@ -51,16 +79,18 @@ class Measurement:
     false_positive_images: int | None = None
     patient_sums: np.ndarray | None = None
     patient_images: np.ndarray | None = None
+    gaps: tuple[np.ndarray, np.ndarray] | None = None
     state: str = "ok"
     reason: str = ""
 
     @functools.cached_property
     def samples(self) -> np.ndarray:
-        """(B,) mean over replicates on each resample."""
+        """(B,) mean over replicates on each resample; NaN where one of them is undefined."""
         return self.replicate_samples.mean(axis=0)
 
     @property
     def value(self) -> float:
+        """Mean over replicates; NaN where it was not computed."""
         return float(self.replicates.mean()) if self.replicates.size else np.nan
 
     @property
@@ -78,7 +108,17 @@ def linear_probe(
     labels are in). A resample without positives has no AUPRC; the mean over labels needs all of its labels.
 
     Args:
+        rows: one per replicate x image x label as `stats.predictions.read_rows` gives them, sorted by image within replicate.
+        resamples: of the patients of ``rows``.
         aggregates: further sets of labels to average, e.g. the paper's six when the data have seven.
+        calibration: whether to add Brier and ECE where every score lies in [0, 1].
+
+    >>> from stats.bootstrap import resample_patients
+    >>> rows = pd.DataFrame({"label": "Edema", "replicate": 0, "image_id": list("abcd"), "patient_id": list("abcd"),
+    ...                      "target": [0, 0, 1, 1], "score": [0.1, 0.4, 0.35, 0.8]})
+    >>> found = linear_probe(rows, resample_patients("abcd", resamples=9, seed=0))
+    >>> {m.metric: round(m.value, 4) for m in found}  # Brier (0.01 + 0.16 + 0.4225 + 0.04) / 4; ECE (0.1 + 0.4 + 0.65 + 0.2) / 4
+    {'auprc': 0.8333, 'auroc': 0.75, 'brier': 0.1581, 'ece': 0.3375}
     """
     found: list[Measurement] = []
     for label, of_label in rows.groupby("label", sort=True):
@@ -126,16 +166,18 @@ def _calibration(
     replicates = len(score)
     with np.errstate(invalid="ignore", divide="ignore"):
         brier = (totals[:, 1 : 1 + replicates] / totals[:, :1]).T
-    errors, samples, start = [], [], 1 + replicates
+    gaps, drawn, start = [], [], 1 + replicates
     for cut in bins:
         stop = start + 3 * cut.count
-        errors.append(calibration_error(*whole[start:stop].reshape(3, -1)))
-        samples.append(calibration_error(*np.moveaxis(totals[:, start:stop].reshape(len(totals), 3, -1), 1, 0)))
+        gaps.append(calibration_gaps(*whole[start:stop].reshape(3, -1)))
+        drawn.append(calibration_gaps(*np.moveaxis(totals[:, start:stop].reshape(len(totals), 3, -1), 1, 0)))
         start = stop
+    errors, samples = (np.array([np.abs(one).sum(axis=-1) for one in of]) for of in (gaps, drawn))
     return [
         Measurement(label, "brier", terms.mean(axis=1), brier, **size, patient_sums=sums[:, 1 : 1 + replicates].mean(axis=1),
                     patient_images=sums[:, 0]),
-        Measurement(label, "ece", np.array(errors), np.array(samples), **size),
+        Measurement(label, "ece", errors, samples, **size,
+                    gaps=(np.concatenate(gaps) / replicates, np.concatenate([one[:DRAWS] for one in drawn], axis=1) / replicates)),
     ]  # fmt: skip
 
 
@@ -158,17 +200,39 @@ def _mean_over_labels(found: Sequence[Measurement], labels: set[str]) -> list[Me
                 np.mean([m.replicates for m in defined], axis=0), np.mean([m.replicate_samples for m in defined], axis=0),
                 n_images=max(m.n_images for m in defined), n_patients=max(m.n_patients for m in defined),
                 reason=f"without {', '.join(left_out)} (undefined)" if left_out else "",
+                gaps=_concatenated([m.gaps for m in defined]) if metric in BIASED_UP else None,
             )
         )  # fmt: skip
     return means
 
 
+def _concatenated(gaps: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Gaps of a mean over labels: the sum of their sizes is the mean of the labels' sums."""
+    one, drawn = zip(*gaps, strict=True)
+    return np.concatenate(one) / len(gaps), np.concatenate(drawn, axis=1) / len(gaps)
+
+
 def segmentation(rows: pd.DataFrame, resamples: PatientResamples) -> list[Measurement]:
-    """Dice per structure and per structure set.
+    """Dice per structure and per structure set, and HD95 and NSD where the file has them.
 
     Per image the mean over the structures present in the reference, then the mean over images. An empty reference has
     no Dice to average (both empty: NaN; something predicted: 0 in the file), so it stays out of the mean and the second
     case is counted in ``false_positive_images`` (images in which any replicate predicts an absent structure).
+
+    Args:
+        rows: one per replicate x image x structure as `stats.predictions.read_rows` gives them, sorted by image within replicate.
+        resamples: of the patients of ``rows``.
+
+    Returns:
+        The set first, then its structures. A structure whose name occurs elsewhere is called ``set/structure``; one that is
+        in no reference is ``undefined``.
+
+    >>> from stats.bootstrap import resample_patients
+    >>> rows = pd.DataFrame({"structure_set": "lungs", "structure": ["left", "right"] * 2, "replicate": 0, "image_id": list("aabb"),
+    ...                      "patient_id": list("aabb"), "ref_area": [9, 9, 9, 0], "pred_area": [9, 9, 9, 5], "dice": [0.9, 0.7, 0.6, 0]})
+    >>> found = segmentation(rows, resample_patients("ab", resamples=9, seed=0))
+    >>> [(m.target, round(m.value, 4), m.n_images, m.false_positive_images) for m in found]  # lungs: (0.8 + 0.6) / 2
+    [('lungs', 0.7, 2, 1), ('left', 0.75, 2, 0), ('right', 0.7, 1, 1)]
     """
     sets = rows.groupby("structure_set", sort=True)["structure"].unique()
     names = [str(name) for structures in sets for name in structures]
@@ -218,8 +282,20 @@ def report_generation(rows: pd.DataFrame, resamples: PatientResamples, not_compu
     """BLEU-4 (corpus), ROUGE-L in two conventions and, where their columns exist, RG_ER and CheXbert macro F1-14.
 
     Args:
+        rows: one per replicate x image as `stats.predictions.read_rows` gives them, sorted by image within replicate.
+        resamples: of the patients of ``rows``.
         not_computed: reason by metric, from the predictions' sidecar; a metric without columns and without a reason
             is named as well, never left out.
+
+    >>> from stats.bootstrap import resample_patients
+    >>> from stats.ngrams import columns
+    >>> texts = columns(["the heart is normal", "no effusion"], ["the heart is normal", "no"])
+    >>> rows = pd.DataFrame(texts).assign(replicate=0, image_id=["a", "b"], patient_id=["a", "b"])
+    >>> found = report_generation(rows, resample_patients("ab", resamples=9, seed=0), {"rg_er": "no weights"})
+    >>> {m.metric: round(m.value, 4) for m in found if m.state == "ok"}  # BLEU: exp(1 - 6/5); ROUGE-L: (1 + 2/3) / 2
+    {'bleu4': 0.8187, 'rouge_l': 0.8333, 'rouge_l_coco': 0.8144}
+    >>> [(m.metric, m.reason) for m in found if m.metric == "rg_er"]
+    [('rg_er', 'no weights')]
     """
     replicates = rows["replicate"].nunique()
     patients = first_replicate(rows)["patient_id"].to_numpy()

@@ -6,23 +6,30 @@ import numpy as np
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's step-down adjusted p (Holm 1979): max over i <= j of (m - i + 1) p_(i), at most 1, in the given order.
+    """Holm's step-down adjusted p (1979, Scandinavian Journal of Statistics 6:65-70), in the given order.
 
-    Controls the chance of any false claim in the family whatever the dependence between tests, and is never weaker
-    than Bonferroni. NaN (no test) stays NaN and does not count in m.
+    Of m ordered p: p~_(j) = min(1, max over i <= j of (m - i + 1) p_(i)). Controls the chance of any false claim in the family
+    whatever the dependence between tests, and is never weaker than Bonferroni. NaN (no test) stays NaN and does not count in m.
 
-    >>> holm(np.array([0.01, 0.04, 0.03, 0.005])).round(4)
+    Args:
+        p: (n,) in [0, 1], or NaN.
+
+    >>> holm(np.array([0.01, 0.04, 0.03, 0.005])).round(4)  # 4 * 0.005, 3 * 0.01, 2 * 0.03, then 0.06 again, since 1 * 0.04 is less
     array([0.03, 0.06, 0.06, 0.02])
     """
     return _stepwise(p, lambda ordered: np.maximum.accumulate(ordered * np.arange(ordered.size, 0, -1)))
 
 
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
-    """Benjamini-Hochberg adjusted p (1995): min over j >= i of m p_(j) / j, at most 1, in the given order.
+    """Benjamini-Hochberg adjusted p (1995, Journal of the Royal Statistical Society B 57:289-300), in the given order.
 
-    Controls the expected share of false claims among the claims. NaN stays NaN and does not count in m.
+    Of m ordered p: p~_(i) = min(1, min over j >= i of m p_(j) / j). Controls the expected share of false claims among the claims,
+    of independent or positively dependent tests. NaN stays NaN and does not count in m.
 
-    >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03, 0.005])).round(4)
+    Args:
+        p: (n,) in [0, 1], or NaN.
+
+    >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03, 0.005])).round(4)  # 4/4 * 0.04, 4/3 * 0.03, 4/2 * 0.01, 4/1 * 0.005
     array([0.02, 0.04, 0.04, 0.02])
     """
 

@@ -38,7 +38,9 @@ def rouge_tokens(text: str) -> list[str]:
 
 
 def common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:
-    """Length of the longest common subsequence, a row of the table in one whole number (Crochemore et al. 2001).
+    """Length of the longest common subsequence: words in one order, not necessarily side by side.
+
+    A row of the table in one whole number (Crochemore, Iliopoulos, Pinzon and Reid 2001, Information Processing Letters 80:279-285).
 
     >>> common_subsequence("the heart is normal".split(), "heart size is normal".split())
     3
@@ -54,10 +56,12 @@ def common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:
 
 
 def bleu_counts(reference: Sequence[str], hypothesis: Sequence[str]) -> list[int]:
-    """Matches and guesses of 1- to 4-grams and both lengths, in the order of `BLEU_COLUMNS`; a match counts as often as the reference
-    has it.
+    """Matches and guesses of 1- to 4-grams and both lengths in words, in the order of `BLEU_COLUMNS`.
 
-    >>> bleu_counts("a b c d".split(), "a b b".split())
+    match_n = sum over n-grams of the hypothesis of min(its count there, its count in the reference), guess_n = n-grams of the
+    hypothesis: the terms of the modified precision (Papineni et al. 2002, section 2.1).
+
+    >>> bleu_counts("a b c d".split(), "a b b".split())  # the second b finds no partner
     [2, 1, 0, 0, 3, 2, 1, 0, 3, 4]
     """
     match, guess = [], []
@@ -71,7 +75,22 @@ def bleu_counts(reference: Sequence[str], hypothesis: Sequence[str]) -> list[int
 
 
 def columns(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, list[float]]:
-    """Every column of `COLUMNS`, one number per report."""
+    """Every column of `COLUMNS`, one number per report.
+
+    ROUGE-L (Lin 2004, Text Summarization Branches Out, 74-81) is F = (1 + b^2) P R / (R + b^2 P), fractions, with P and R the longest
+    common subsequence over the words of the hypothesis and of the reference: ``rouge_l`` with b = 1 on :func:`rouge_tokens`,
+    ``rouge_l_coco`` with b = 1.2 on :func:`tokens`. 0 where nothing is shared.
+
+    Args:
+        references, hypotheses: n >= 1 texts each.
+
+    Raises:
+        ValueError: not as many of the one as of the other, or none.
+
+    >>> found = columns(["the heart is normal"], ["heart is normal"])  # P = 1, R = 3/4
+    >>> [[round(v, 4) for v in found[name]] for name in ("rouge_l", "rouge_l_coco", "hyp_len")]  # 6/7; 2.44 * 0.75 / 2.19
+    [[0.8571], [0.8356], [3]]
+    """
     rows = []
     for reference, hypothesis in zip(references, hypotheses, strict=True):
         wanted, got = tokens(reference), tokens(hypothesis)

@@ -24,7 +24,15 @@ SEEN, UNSEEN, UNKNOWN = "seen", "not seen", "unknown"
 
 
 def read_overlap(path: str | None, sidecars: list[Sidecar]) -> tuple[list[dict[str, str]], Mapping[str, Any]]:
-    """Rows of overlap.csv and the facts of its sidecar; nothing where the stage was not run."""
+    """Rows of overlap.csv and the facts of its sidecar; nothing where the stage was not run.
+
+    Args:
+        path: its meta.json, or None.
+        sidecars: the sidecar read is appended.
+
+    Raises:
+        SidecarError, HashMismatch: meta.json is unusable, or the CSV is not the one that it vouches for.
+    """
     if not path or not Path(path).is_file():
         return [], {}
     sidecar = read_sidecar(path)
@@ -35,7 +43,15 @@ def read_overlap(path: str | None, sidecars: list[Sidecar]) -> tuple[list[dict[s
 
 
 def with_copies(sections: Sequence[Section], rows: Sequence[Mapping[str, str]], facts: Mapping[str, Any]) -> list[Section]:
-    """The sections with the number of their images found in each published data set, by its name in cards."""
+    """The sections with the number of their images found in each published data set, by its name in cards.
+
+    Images of a pair count as the larger of what the owner names (``by_id``) and what the pictures show (``exact`` + ``near``), not as
+    their sum, because a copy may be found both ways. Copies within one data set are not counted here.
+
+    Args:
+        rows: of overlap.csv.
+        facts: ``sources``: names of published data by data set.
+    """
     names = facts.get("sources") or {}
     out = []
     for section in sections:
@@ -54,7 +70,10 @@ def with_copies(sections: Sequence[Section], rows: Sequence[Mapping[str, str]], 
 def overlap_table(
     sections: Sequence[Section], encoders: Sequence[Encoder], rows: Sequence[Mapping[str, str]], facts: Mapping[str, Any]
 ) -> Table:
-    """Every encoder on every evaluated data set, seen or not or unknown, and every pair of data sets or splits with copies."""
+    """Every encoder on every evaluated data set, seen or not or unknown, and every pair of data sets or splits with copies.
+
+    Counts are images. The CSV has all pairs that were compared; the panel only those with a copy or a shared patient id.
+    """
     by_name = {section.dataset: section for section in sections}
     lines = [line for section in by_name.values() for encoder in encoders for line in _by_the_card(section, encoder)]
     measured = [{**row, "kind": WITHIN if row["dataset"] == row["other"] else BETWEEN, "source": "pictures compared"} for row in rows]

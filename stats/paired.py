@@ -20,13 +20,17 @@ def p_two_sided(one: float, other: float) -> float:
 
 
 def p_wilcoxon(differences: np.ndarray) -> float:
-    """One-sided Wilcoxon signed-rank p that patients' differences tend to be above zero.
+    """One-sided Wilcoxon signed-rank p that patients' differences tend to be above zero (Wilcoxon 1945, Biometrics Bulletin 1:80-83).
 
-    Zeros keep their ranks and take no side (Pratt 1959); scipy chooses between the exact distribution and the normal
-    approximation with ties corrected. The test is about the median of symmetric differences, not about their mean. NaN when
-    every difference is zero.
+    T = sum of the ranks of |d| over d > 0. Zeros keep their ranks and take no side (Pratt 1959, Journal of the American Statistical
+    Association 54:655-667); scipy chooses between the exact distribution and the normal approximation with ties corrected. The test
+    is about the median of symmetric differences, not about their mean. NaN when every difference is zero or none is finite.
 
-    >>> round(p_wilcoxon(np.array([0.3, 0.1, 0.4, -0.2, 0.5])), 5)
+    Args:
+        differences: (P,) one per patient; what is not finite is left out.
+
+    >>> # the one negative has rank 2; of 2^5 signs, 3 give the negatives a rank sum of at most 2: none, {1}, {2}
+    >>> round(p_wilcoxon(np.array([0.3, 0.1, 0.4, -0.2, 0.5])), 5)  # 3 / 32
     0.09375
     """
     differences = np.asarray(differences, dtype=np.float64)
@@ -37,15 +41,19 @@ def p_wilcoxon(differences: np.ndarray) -> float:
 
 
 def p_corrected_resampled_t(differences: np.ndarray, test_to_train: float) -> float:
-    """One-sided p of Nadeau and Bengio's corrected resampled t test (2003, section 5).
+    """One-sided p of the corrected resampled t test (Nadeau and Bengio 2003, Machine Learning 52:239-281).
 
-    Folds share training images, so their differences are positively correlated; the plain t test then finds too much. The
-    variance of the mean is taken as (1/k + n_test/n_train) s^2.
+    t = mean / sqrt((1/k + n_test/n_train) s^2) with k - 1 degrees of freedom, s^2 with ddof 1. Folds share training images, so their
+    differences are positively correlated, and the plain t test, which has 1/k alone, finds too much.
 
     Args:
-        differences: (k,) one difference per fold or seed, k >= 2.
-        test_to_train: n_test / n_train.
+        differences: (k,) one difference per fold or seed.
+        test_to_train: n_test / n_train, above 0.
 
+    Returns:
+        p in [0, 1]; NaN for k < 2; without any variance 1/2, 0 or 1 by the sign of the mean.
+
+    >>> # t = 0.02 / sqrt((1/5 + 0.25) * 0.00005) = 4.22 with 4 degrees of freedom
     >>> round(p_corrected_resampled_t(np.array([0.02, 0.03, 0.01, 0.02, 0.02]), 0.25), 4)
     0.0068
     """
@@ -63,10 +71,20 @@ def p_mcnemar(one_right: np.ndarray, other_right: np.ndarray) -> float:
     """One-sided McNemar mid-p that the first is right more often, from images on which exactly one is right.
 
     Under the null each discordant image is a fair coin. The mid-p counts half of the observed split, P(X > b) + P(X = b) / 2
-    with X Binomial(b + c, 1/2), and keeps its level where the exact p (McNemar 1947) is too cautious (Fagerland, Lydersen and
-    Laake 2013). It treats images as independent.
+    with X Binomial(b + c, 1/2), b images right by the first alone and c by the other. It keeps its level where the exact p (McNemar
+    1947, Psychometrika 12:153-157) is too cautious (Fagerland, Lydersen and Laake 2013, BMC Medical Research Methodology 13:91). It
+    treats images as independent.
 
-    >>> p_mcnemar(np.array([1, 1, 1, 1, 0]), np.array([0, 0, 0, 1, 0]))
+    Args:
+        one_right, other_right: (n,) whether each encoder is right; 0 and 1 will do.
+
+    Returns:
+        p in (0, 1); NaN when they are right on the same images.
+
+    Raises:
+        ValueError: lengths differ.
+
+    >>> p_mcnemar(np.array([1, 1, 1, 1, 0]), np.array([0, 0, 0, 1, 0]))  # b = 3, c = 0: P(X = 3) / 2 = 1/16
     0.0625
     """
     one_right, other_right = np.asarray(one_right, dtype=bool), np.asarray(other_right, dtype=bool)
@@ -75,9 +93,13 @@ def p_mcnemar(one_right: np.ndarray, other_right: np.ndarray) -> float:
 
 
 def p_non_inferior(delta: np.ndarray, margin: float) -> float:
-    """Bootstrap p of "worse by ``margin`` or more": (1 + #{delta <= -margin}) / (B + 1) over valid resamples.
+    """Bootstrap p of "worse by ``margin`` or more": (1 + #{delta <= -margin}) / (B + 1) over valid resamples; NaN without any.
 
-    >>> p_non_inferior(np.array([-0.01, 0.0, 0.01]), margin=0.02)
+    Args:
+        delta: (B,) difference on each resample, above 0 where the first is better.
+        margin: 0 or more, in the unit of ``delta``.
+
+    >>> p_non_inferior(np.array([-0.01, 0.0, 0.01]), margin=0.02)  # (1 + 0) / (3 + 1)
     0.25
     """
     valid = delta[np.isfinite(delta)]
@@ -85,7 +107,14 @@ def p_non_inferior(delta: np.ndarray, margin: float) -> float:
 
 
 def p_equivalent(delta: np.ndarray, margin: float) -> float:
-    """Two one-sided tests (Schuirmann 1987) by bootstrap: the larger p of "worse" and of "better by ``margin`` or more".
+    """Two one-sided tests by bootstrap: the larger p of "worse" and of "better by ``margin`` or more"; NaN without valid resamples.
+
+    Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15:657-680. Below alpha, the 1 - 2 alpha percentile interval lies
+    inside (-margin, margin).
+
+    Args:
+        delta: (B,) difference on each resample.
+        margin: 0 or more, in the unit of ``delta``.
 
     >>> p_equivalent(np.array([-0.01, 0.0, 0.01]), margin=0.02), p_equivalent(np.array([-0.01, 0.03, 0.01]), margin=0.02)
     (0.25, 0.5)
@@ -94,9 +123,15 @@ def p_equivalent(delta: np.ndarray, margin: float) -> float:
 
 
 def power(difference: float, sd_delta: float, alpha: float = 0.05) -> float:
-    """Chance that a one-sided test at ``alpha`` finds a true ``difference``: Phi(difference / SD - z_alpha).
+    """Chance that a one-sided test at ``alpha`` finds a true ``difference``: Phi(difference / SD - z_(1 - alpha)).
 
-    >>> round(power(0.02486, 0.01), 3)
+    Args:
+        difference, sd_delta: in one unit; a difference of 0 gives ``alpha``.
+
+    Returns:
+        Fraction in [0, 1]; NaN unless ``sd_delta`` is above 0.
+
+    >>> round(power(0.02486, 0.01), 3)  # Phi(2.486 - 1.645)
     0.8
     """
     return float(norm.cdf(difference / sd_delta - norm.ppf(1 - alpha))) if sd_delta > 0 else np.nan

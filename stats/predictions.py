@@ -45,7 +45,11 @@ GROUPS = ("sex", "age_band", "view", "site")
 
 @dataclass(frozen=True)
 class Predictions:
-    """One encoder's predictions: sorted rows, or the reason why there are none."""
+    """One encoder's predictions: sorted rows, or the reason why there are none.
+
+    Attributes:
+        rows: sorted by sample key within replicate; None when absent.
+    """
 
     encoder: str
     sidecar: Sidecar
@@ -53,6 +57,7 @@ class Predictions:
 
     @property
     def absent(self) -> bool:
+        """Whether the encoder has no predictions; its sidecar has the reason."""
         return self.rows is None
 
     @property
@@ -68,6 +73,7 @@ class Cohort:
     Attributes:
         encoders: in the order given, absent ones included.
         unit: ``patient``; ``study`` or ``image`` when asked for; ``image`` also where the dataset carries no patient ids.
+        patient_ids: sorted, each once, of that unit; empty when every encoder is absent.
     """
 
     task: str
@@ -78,6 +84,7 @@ class Cohort:
 
     @property
     def present(self) -> list[Predictions]:
+        """The encoders that have predictions, in the order given."""
         return [predictions for predictions in self.encoders if not predictions.absent]
 
 
@@ -85,10 +92,14 @@ def read_cohort(task: str, dataset: str, folders: Sequence[Path | str], unit: st
     """Read every folder, verify hashes, and refuse what cannot be compared.
 
     Args:
+        task: a key of SAMPLE_KEY.
+        folders: one per encoder; the folder's name is the encoder's.
         unit: what is resampled: ``patient`` (an image where no patient ids are known), ``study`` or ``image``.
 
     Raises:
-        HashMismatch, PredictionsError, SampleMismatch, TruthMismatch, ProtocolMismatch: see `stats.errors`.
+        PredictionsError: an encoder is given twice, or study ids are asked for and missing; or see :func:`read_rows`.
+        SampleMismatch, TruthMismatch, ProtocolMismatch: two encoders differ in samples, in targets or patients, in protocol.
+        SidecarError, HashMismatch: a meta.json is unusable, or a file is not the one that it vouches for.
     """
     encoders = [read_predictions(task, dataset, Path(folder)) for folder in folders]
     names = [predictions.encoder for predictions in encoders]
@@ -113,7 +124,12 @@ def read_cohort(task: str, dataset: str, folders: Sequence[Path | str], unit: st
 
 
 def read_predictions(task: str, dataset: str, folder: Path) -> Predictions:
-    """Read one folder; an absent one keeps its reason and no rows."""
+    """Read one folder; an absent one keeps its reason and no rows.
+
+    Raises:
+        SampleMismatch: replicates do not cover the same samples; or see :func:`read_rows`.
+        SidecarError, HashMismatch: meta.json is unusable, or the file is not the one that it vouches for.
+    """
     sidecar = read_sidecar(folder)
     encoder = folder.name
     if sidecar.state == "absent":
@@ -126,6 +142,10 @@ def read_predictions(task: str, dataset: str, folder: Path) -> Predictions:
 
 def read_rows(path: Path, task: str, dataset: str, encoder: str, more: Sequence[str] = ()) -> pd.DataFrame:
     """The rows of one file, sorted by sample within replicate (and within each value of the columns ``more``).
+
+    Args:
+        path: a parquet file with the columns of docs/formats.md; optional ones (CheXbert, RG_ER, HD95, NSD, groups) come along.
+        more: further columns that the file must have.
 
     Raises:
         PredictionsError: columns are missing, of another task, dataset or encoder, or not finite.
@@ -164,7 +184,14 @@ def read_rows(path: Path, task: str, dataset: str, encoder: str, more: Sequence[
 
 
 def first_replicate(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of one replicate: every sample once."""
+    """Rows of one replicate, the one of the first row: every sample once.
+
+    Raises:
+        IndexError: there are no rows.
+
+    >>> first_replicate(pd.DataFrame({"replicate": [0, 0, 1, 1], "score": [0.1, 0.9, 0.2, 0.8]}))["score"].tolist()
+    [0.1, 0.9]
+    """
     return rows[rows["replicate"] == rows["replicate"].iloc[0]]
 
 

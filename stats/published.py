@@ -33,8 +33,10 @@ class Score:
     """One printed score (points, 0 to 100).
 
     Attributes:
+        table: 3, 4 or 5.
         starred: the row the authors marked as their own reproduction (``*``).
-        names: the names of its column, lower case.
+        column: its printed title; ``names``: the names under which a measured target may answer to it, lower case.
+        metric: as in estimates.csv.
         decoder: Table 4 only.
         own_run: run by the paper's authors, as far as the tables tell.
         derived: not printed but computed here from printed values.
@@ -59,7 +61,15 @@ class Score:
 
 
 class Published:
-    """All six published tables of a folder."""
+    """All six published tables of a folder, and what is known to be wrong in them.
+
+    Attributes:
+        data, encoders, tokens, significance, inconsistencies, splits: rows of the CSVs as text.
+        scores: Tables 3 to 5 in points, and the mean of the six printed VinDr-CXR columns where a row has all of them.
+
+    Raises:
+        SpecError: a CSV is missing.
+    """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
@@ -114,7 +124,10 @@ class Published:
         ]  # fmt: skip
 
     def find(self, table: int, dataset: str, paper_name: str, metric: str, names: Iterable[str], decoder: str = "UPerNet") -> Score | None:
-        """The score a measured cell is held against: same row, data, metric and column; the same decoder if printed."""
+        """The score a measured cell is held against: same row, data, metric and column; the same decoder if printed. None without one.
+
+        Of several candidates the same decoder comes first, then the same spelling of the model.
+        """
         wanted = {name.lower() for name in names}
         starred = paper_name.endswith("*")
         found = [
@@ -131,7 +144,7 @@ class Published:
         return {name for score in found for name in score.names}
 
     def test_size(self, dataset: str) -> tuple[int, str] | None:
-        """How many "images" or "studies" the paper tests on."""
+        """How many "images" or "studies" the paper tests on (of all where it states no split); None where it does not say."""
         stated = {row["split"]: (int(row["count"]), row["unit"]) for row in self.splits if row["dataset"] == dataset}
         return stated.get("test", stated.get("all"))
 
@@ -142,7 +155,8 @@ class Published:
 
     def outcome_row(self, dataset: str, metric: str, names: Iterable[str]) -> dict[str, str] | None:
         """Row of Table 6 for a column; its ``outcome`` is one of ``significant_improvement``,
-        ``nonsignificant_improvement`` and ``no_improvement``."""
+        ``nonsignificant_improvement`` and ``no_improvement``. None where no row, or more than one, fits.
+        """
         rows = [r for r in self.significance if r["dataset"] == dataset and METRICS[r["metric"]] == metric]
         if len(rows) > 1:
             wanted = {TABLE6_LABELS.get(name.lower(), name.lower()) for name in names}

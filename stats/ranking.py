@@ -16,21 +16,23 @@ BLOCK_WEIGHTS = 100_000
 
 
 def average_precision(target: np.ndarray, score: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
-    """Step-wise average precision, sum over thresholds of (R_n - R_{n-1}) P_n, for each row of ``counts``.
+    """Step-wise average precision, AP = sum over thresholds of (R_k - R_(k-1)) P_k, for each row of ``counts``.
 
-    Thresholds are the distinct scores (tied images enter together), as in scikit-learn's ``average_precision_score``
-    with ``sample_weight``; no interpolation, so it is not the optimistic trapezoidal area.
+    P_k = TP_k / (TP_k + FP_k) and R_k = TP_k / positives among images scored at least the k-th threshold. Thresholds are the
+    distinct scores (tied images enter together), as in scikit-learn's ``average_precision_score`` with ``sample_weight``; nothing is
+    interpolated, because a straight line between two points of a precision-recall curve is too high (Davis and Goadrich 2006, ICML
+    23, 233-240). Its chance level is the share of positives.
 
     Args:
         target: (n,) 0 or 1.
-        score: (n,) finite numbers; larger means more likely positive.
+        score: (n,) finite numbers (not checked); larger means more likely positive.
         counts: (B, n) non-negative integers, how often each image occurs in each resample; None means once each.
 
     Returns:
         (B,) float64 in (0, 1]; NaN for a resample without a positive. (1,) when ``counts`` is None.
 
     >>> target, score = np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8])
-    >>> average_precision(target, score).round(4)
+    >>> average_precision(target, score).round(4)  # 1/2 * 1 + 1/2 * 2/3
     array([0.8333])
     >>> average_precision(target, score, np.array([[1, 0, 1, 1], [1, 3, 0, 0]]))
     array([ 1., nan])
@@ -41,17 +43,22 @@ def average_precision(target: np.ndarray, score: np.ndarray, counts: np.ndarray 
 def auroc(target: np.ndarray, score: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
     """Area under the ROC curve, P(score of a positive > score of a negative) + P(equal) / 2, per row of ``counts``.
 
-    Hanley and McNeil 1982; equals scikit-learn's ``roc_auc_score`` with ``sample_weight``. Arguments as in
-    :func:`average_precision`. Returns (B,) float64 in [0, 1]; NaN for a resample that lacks one of the classes.
+    U / (m n) with Mann and Whitney's U over m positives and n negatives (Hanley and McNeil 1982, Radiology 143:29-36); equals
+    scikit-learn's ``roc_auc_score`` with ``sample_weight``. Arguments as in :func:`average_precision`. Returns (B,) float64 in
+    [0, 1], chance level 1/2; NaN for a resample that lacks one of the classes.
 
-    >>> auroc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8]))
+    >>> auroc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8]))  # 3 of 4 pairs in order
     array([0.75])
     """
     return average_precision_and_auroc(target, score, counts)[1]
 
 
 def average_precision_and_auroc(target: np.ndarray, score: np.ndarray, counts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Both statistics from one pass over the sorted images; see :func:`average_precision` and :func:`auroc`."""
+    """Both statistics from one pass over the sorted images; see :func:`average_precision` and :func:`auroc`.
+
+    >>> average_precision_and_auroc(np.array([0, 1, 1]), np.array([0.5, 0.5, 0.9]))  # 1/2 * 1 + 1/2 * 2/3; (1/2 + 1) / 2
+    (array([0.83333333]), array([0.75]))
+    """
     target = np.asarray(target) > 0
     score = np.asarray(score)
     if counts is None:

@@ -14,12 +14,12 @@ from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
 @dataclass(frozen=True)
 class RankInterval:
-    """Rank of one encoder, 1 = best.
+    """Rank of one encoder, 1 = best, K = worst; equal encoders share the mean of their ranks.
 
     Attributes:
         rank: of the reported values.
-        low, high: 95 % percentile interval over resamples, whole ranks or halves.
-        best: share of resamples in which it is the best (a shared first place counts in parts).
+        low, high: percentile interval over resamples (95 % unless said otherwise); NaN without a resample that all have.
+        best: share of resamples in which it is the best, 0 to 1 (a shared first place counts in parts); sums to 1 over encoders.
     """
 
     rank: float
@@ -31,12 +31,17 @@ class RankInterval:
 def rank_intervals(values: np.ndarray, samples: np.ndarray, lower_is_better: bool = False, level: float = 0.95) -> list[RankInterval]:
     """Rank of each of K encoders with its interval, from resamples that they share.
 
+    Every resample is ranked; the interval is cut from those ranks with linear interpolation.
+
     Args:
         values: (K,) reported values.
         samples: (K, B) the same metric on the same resamples; a resample with a NaN is left out.
 
+    Returns:
+        K of them, in the given order.
+
     >>> found = rank_intervals(np.array([0.8, 0.7]), np.array([[0.8, 0.6, 0.9, 0.8], [0.7, 0.7, 0.7, 0.7]]))
-    >>> found[0].rank, found[0].best, round(found[1].low, 3), found[1].high
+    >>> found[0].rank, found[0].best, round(found[1].low, 3), found[1].high  # the second's ranks are 2, 1, 2, 2
     (1.0, 0.75, 1.075, 2.0)
     """
     sign = 1 if lower_is_better else -1
@@ -54,13 +59,13 @@ def rank_intervals(values: np.ndarray, samples: np.ndarray, lower_is_better: boo
 
 @dataclass(frozen=True)
 class CriticalDifference:
-    """Mean ranks over columns, and how far apart two must be (Demšar 2006, section 3.2).
+    """Mean ranks over columns, and how far apart two must be (Demšar 2006, Journal of Machine Learning Research 7:1-30, section 3.2.2).
 
     Attributes:
-        mean_ranks: (K,) 1 = best.
+        mean_ranks: (K,) between 1 = best and K.
         critical: Nemenyi's critical difference of two mean ranks at ``alpha``.
         p_friedman: P of ranks at least this uneven if all encoders are equal.
-        groups: maximal runs of encoders, best first, that are not told apart.
+        groups: maximal runs of encoders, best first, that are not told apart; each encoder by its column in the table.
     """
 
     mean_ranks: np.ndarray
@@ -70,16 +75,20 @@ class CriticalDifference:
 
 
 def critical_difference(values: np.ndarray, lower_is_better: np.ndarray | bool = False, alpha: float = 0.05) -> CriticalDifference:
-    """Friedman's test over columns and Nemenyi's critical difference.
+    """Friedman's test over columns and Nemenyi's critical difference, CD = q_alpha sqrt(K (K + 1) / (6 N)).
 
-    Columns are taken as independent, which those of one data set are not: read the groups as a picture, Table 6 as the test.
+    Friedman's chi-squared has K - 1 degrees of freedom and is corrected for ties; q is :func:`nemenyi`. Columns are taken as
+    independent, which those of one data set are not: read the groups as a picture, Table 6 as the test.
 
     Args:
         values: (N columns, K encoders) without gaps, N >= 2, K >= 3.
         lower_is_better: (N,) or one for all.
 
-    >>> table = np.array([[3, 2, 1], [5, 4, 3], [3, 2, 1], [9, 7, 8.0]])
-    >>> found = critical_difference(table)
+    Raises:
+        ValueError: K < 3, where the ranks differ.
+
+    >>> table = np.array([[3, 2, 1], [5, 4, 3], [3, 2, 1], [9, 7, 8.0]])  # the last two change places once in four
+    >>> found = critical_difference(table)  # 2.344 sqrt(3 * 4 / (6 * 4))
     >>> found.mean_ranks, round(found.critical, 3), found.groups
     (array([1.  , 2.25, 2.75]), 1.657, [(0, 1), (1, 2)])
     """
@@ -101,7 +110,9 @@ def critical_difference(values: np.ndarray, lower_is_better: np.ndarray | bool =
 
 
 def nemenyi(encoders: int, alpha: float = 0.05) -> float:
-    """Quantile of the studentized range over infinitely many degrees of freedom, divided by sqrt(2) (Demšar 2006, table 5a).
+    """q_alpha: quantile of the studentized range of K means, infinitely many degrees of freedom, over sqrt(2) (Demšar 2006, table 5a).
+
+    NaN for fewer than two encoders.
 
     >>> [round(nemenyi(k), 3) for k in (2, 3, 4, 5, 10)]
     [1.96, 2.344, 2.569, 2.728, 3.164]

@@ -40,7 +40,14 @@ SCORE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Encoder:
-    """What a table needs to know about an encoder; the id stands in for a card that was never written."""
+    """What a table needs to know about an encoder; the id stands in for a card that was never written.
+
+    Attributes:
+        name: its id, the name of its folders.
+        card: what its card says; ``measured``: what was counted (image size, tokens, parameters).
+        control: whether it is a control, which is never marked as best.
+        reason: why there are no features, empty when there are.
+    """
 
     name: str
     card: Mapping[str, Any]
@@ -50,16 +57,21 @@ class Encoder:
 
     @property
     def title(self) -> str:
+        """The card's title, or the id."""
         return self.card.get("title") or self.name
 
     @property
     def paper_name(self) -> str:
+        """The row of the paper that this encoder is, with its star; empty for none."""
         return self.card.get("paper_name") or ""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One dataset of Table 3, 4 or 5 with everything derived for it."""
+    """One dataset of Table 3, 4 or 5 with everything derived for it.
+
+    ``estimates`` and ``comparisons`` are rows as text, in fractions, as they stand in the CSVs; :func:`points` turns them.
+    """
 
     table: int
     dataset: str
@@ -100,12 +112,13 @@ class Section:
 
     @property
     def decoder(self) -> str:
+        """Segmentation decoder of these estimates, UPerNet where the facts name none."""
         return str((self.facts.get("protocol") or {}).get("decoder") or "UPerNet")
 
 
 @dataclass(frozen=True)
 class ScoreCell:
-    """One measured cell with what the paper says about it."""
+    """One measured cell with what the paper says about it: verdict, its reason, and marks that qualify the number."""
 
     section: Section
     encoder: Encoder
@@ -120,10 +133,11 @@ class ScoreCell:
 
     @property
     def value(self) -> float | None:
+        """Measured value in points; None where there is none."""
         return points(self.estimate.get("value"))
 
     def row(self) -> dict[str, Any]:
-        """Row of tableN.csv."""
+        """Row of tableN.csv; all scores in points, ``difference`` = measured - published."""
         estimate = self.estimate
         published = self.published.value if self.published else None
         return {
@@ -141,10 +155,13 @@ class ScoreCell:
 
 
 def points(text: str | None) -> float | None:
-    """A fraction printed in a CSV as points; None for an empty field.
+    """A fraction printed in a CSV as points (100 times as much, 8 decimals); None for an empty field.
 
-    >>> points("0.5520000000")
-    55.2
+    Raises:
+        ValueError: the text is no number.
+
+    >>> points("0.5520000000"), points("")
+    (55.2, None)
     """
     return None if text in (None, "") else round(100 * float(text), 8)
 
@@ -153,6 +170,14 @@ def read_section(table: int, spec: Mapping[str, Any], sidecars: list[Sidecar]) -
     """Estimates, comparisons and index facts of one dataset; what is missing becomes the section's ``gap``.
 
     Every sidecar read is appended to ``sidecars``.
+
+    Args:
+        table: 3, 4 or 5.
+        spec: the dataset's entry of the description of the tables.
+
+    Raises:
+        SpecError: ``dataset``, ``title`` or ``stats`` is not in the spec.
+        SidecarError, HashMismatch: a meta.json is unusable, or a file is not the one that it vouches for.
     """
     for key in ("dataset", "title", "stats"):
         if key not in spec:
@@ -219,7 +244,7 @@ def score_cell(section: Section, encoder: Encoder, column: str, target: str, met
 
 
 def find_estimate(section: Section, encoder: Encoder, target: str, metric: str) -> dict[str, str]:
-    """Row of estimates.csv, or a row that says why there is none."""
+    """Row of estimates.csv (fractions, as text), or a row with ``state`` and ``reason`` that says why there is none."""
     if section.gap:
         return {"state": "absent", "reason": section.gap}
     for key in ((encoder.name, target, metric), (encoder.name, "", "")):
@@ -237,7 +262,13 @@ def judge(section: Section, estimate: Mapping[str, str], score: Score | None, te
 
     ``reproduced``: the published value lies inside the measured 95 % interval. ``differs``: it does not. ``not run``
     and ``not comparable`` say why. The rule looks at the measured interval only, since the paper prints none, and needs
-    a test set of the paper's size (images or studies), up to 1 %.
+    a test set of the paper's size (images or studies), up to 1 %. It is no test of equality: the paper's own uncertainty is
+    unknown, and a wide interval holds much.
+
+    Args:
+        estimate: row of estimates.csv, fractions.
+        score: what the paper prints, in points; None where it prints nothing.
+        test_size: the paper's number of test images or studies and which of the two; None where it does not say.
     """
     if not estimate.get("value"):
         return "not run", estimate.get("reason", "")
@@ -271,7 +302,10 @@ def judge(section: Section, estimate: Mapping[str, str], score: Score | None, te
 
 
 def score_panel(section: Section, encoders: Sequence[Encoder], cells: Sequence[ScoreCell], published: Published) -> Panel:
-    """A dataset's block: measured rows, then (where the paper has these data) published rows."""
+    """A dataset's block: measured rows, then (where the paper has these data) published rows; points with one decimal.
+
+    The best value of each column has rank 1 and the second 2, controls aside; equal printed values share a rank.
+    """
     columns = section.displayed()
     by_place = {(cell.encoder.name, cell.target, cell.metric): cell for cell in cells}
     ranks = _ranks(cells)
@@ -337,7 +371,15 @@ def _published_rows(section: Section, columns: Sequence[tuple[str, str, str]], l
 def site_auroc(sites: Mapping[str, Sequence[int]]) -> float:
     """AUROC of scoring each test image with its site's share of positives; 0.5 with one site or one class.
 
-    >>> round(site_auroc({"A": [30, 10], "B": [10, 30]}), 3)
+    P(positive's site has the larger share) + P(equal) / 2, in [0.5, 1]: what an encoder that sees only the site could reach.
+
+    Args:
+        sites: positive and negative images of each site, at least one image each.
+
+    Raises:
+        ZeroDivisionError: a site has no image.
+
+    >>> round(site_auroc({"A": [30, 10], "B": [10, 30]}), 3)  # (30 * (30 + 10 / 2) + 10 * 30 / 2) / 40^2
     0.75
     >>> site_auroc({"A": [5, 7]})
     0.5

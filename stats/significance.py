@@ -43,7 +43,19 @@ BEST, BEST_CONTROL, FIXED = "best other encoder", "best control (no other encode
 def significance_rows(
     sections: Sequence[Section], encoders: Sequence[Encoder], reference: str, published: Published
 ) -> list[dict[str, Any]]:
-    """Rows of table6.csv: the family against the best other per column, then against each fixed other."""
+    """Rows of table6.csv: the family against the best other per column, then against each fixed other.
+
+    ``delta``, its interval, ``sd_delta``, ``mde`` and ``margin`` are in points; p values are fractions, empty where a cell has no
+    comparison. Each baseline is a family of its own for ``p_holm`` (which decides, at ALPHA) and ``p_bh`` (`stats.multiplicity`);
+    ``family_size`` counts its finite p.
+
+    Args:
+        sections: Tables 3 to 5, read from the statistics folders.
+        reference: id of the encoder that is tested.
+
+    Raises:
+        KeyError: ``reference`` is not among ``encoders``.
+    """
     by_name = {encoder.name: encoder for encoder in encoders}
     others = [encoder for encoder in encoders if encoder.name != reference]
     columns = [(section, *column) for section in sections for column in _family(section, published)]
@@ -72,7 +84,10 @@ def _family(section: Section, published: Published) -> list[tuple[str, str, str]
 
 
 def unprinted(section: Section, published: Published) -> list[str]:
-    """Labels of a data set of the paper's Table 3 for which it prints no column: measured, but not of the family of Table 6."""
+    """Labels of a data set of the paper's Table 3 for which it prints no column: measured, but not of the family of Table 6.
+
+    Empty for other tables, for data without a published table, and where nothing is printed at all.
+    """
     if section.table != 3 or not section.paper:
         return []
     printed = published.printed_columns(section.table, section.paper)
@@ -148,7 +163,14 @@ def _conclude(row: dict[str, Any]) -> None:
 def significance_panels(
     rows: Sequence[Mapping[str, Any]], reference: Encoder, sections: Sequence[Section], published: Published
 ) -> list[Panel]:
-    """The family against the best other in full, and one line of marks per fixed other."""
+    """The family against the best other in full, and one line of marks per fixed other.
+
+    Differences in points with one decimal, p with three. The notes say what was drawn, what the marks mean, what was not tested
+    and why, and whether so few resamples could reach significance at all: 1 / (B + 1) times the family must be below ALPHA.
+
+    Args:
+        rows: from :func:`significance_rows`.
+    """
     best = [row for row in rows if row["rule"] != FIXED]
     printed = any(row["published_outcome"] for row in best)
     header = ["Data", "Column", "Metric", "Baseline", "Δ", "[95 %]", "p", "2-sided", "p Holm", "", *(["Paper"] if printed else [])]

@@ -38,7 +38,15 @@ RELIABILITY_COLUMNS = ("task", "dataset", "encoder", "target", "bin", "n_images"
 
 
 def subgroup_rows(cohort: Cohort, draws: PatientResamples) -> Iterator[dict[str, Any]]:
-    """Rows of subgroups.csv: each encoder in each group, and the gap between its best and its worst group."""
+    """Rows of subgroups.csv: each encoder in each group, and the gap between its best and its worst group.
+
+    Values are fractions; gap = value of the best group - value of the worst, 0 or more. The two groups are chosen on the data and
+    kept in every resample; chosen so, the gap is a little too large, as any best minus worst is. A group of fewer than SMALLEST
+    patients, or a label with fewer than SMALLEST_CLASS positive or negative images in it, has a reason instead of numbers.
+
+    Args:
+        draws: the patients that all groups share; one without images in a group adds nothing to it.
+    """
     for predictions in cohort.present:
         for grouping in GROUPS:
             if grouping in predictions.rows:
@@ -101,7 +109,11 @@ def _gap(base: Mapping[str, Any], by_group: Mapping[str, Measurement], metric: s
 
 
 def reliability_rows(cohort: Cohort) -> Iterator[dict[str, Any]]:
-    """Rows of reliability.csv: per bin of equal size, the mean probability (over replicates) and the share that was positive."""
+    """Rows of reliability.csv: per bin of equal size, the mean probability (over replicates) and the share that was positive.
+
+    Both are fractions; the bins are those of `stats.calibration.equal_mass_bins` on the mean over replicates. Nothing for other
+    tasks, nor for an encoder with a score outside [0, 1].
+    """
     if cohort.task != "linear_probe":
         return
     for predictions in cohort.present:

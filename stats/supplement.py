@@ -120,13 +120,13 @@ def _calibration(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Ta
                       for e, line in zip(present, found, strict=True)]  # fmt: skip
             _columnwise(cells, values, lowest=True)
             title = {"brier": "Brier score", "ece": "calibration error (ECE)"}[metric]
-            kind = "reflected" if metric == "ece" else "percentile"
-            notes = [f"Less is better. [95 % {kind} interval], {resampling(one)}."]
+            kind = "interval by test inversion" if metric == "ece" else "percentile interval"
+            notes = [f"Less is better. [95 % {kind}], {resampling(one)}."]
             if metric == "ece":
-                notes.append("A resample repeats images, which makes its calibration error larger than that of the data, as the data's is "
-                             "larger than the truth: the interval is reflected about the value and may end just below it. On simulated "
-                             "studies it holds the truth less often than it says, above all where the probabilities are nearly right: "
-                             "take it for a rough range.")  # fmt: skip
+                notes.append("Chance adds to this error, so that even perfect probabilities have some: the interval holds the true errors "
+                             "under which the printed one would be no surprise. It may end just below the printed value; where it "
+                             "begins at 0, nothing speaks against perfect calibration. Encoders are compared by the Brier score, "
+                             "not by this.")  # fmt: skip
             panels.append(Panel(f"{one.title}: {title}", ["Encoder", *(targets[t] for t in order)], cells, notes=notes))
         single = [t for t in order if not t.startswith("Agg-")]
         for name, meaning in LINE_MEANING.items():

@@ -23,19 +23,21 @@ _TINY, _SMALL = 1e-15, 1e-9
 
 
 def corpus_bleu4(sums: np.ndarray) -> np.ndarray:
-    """Corpus BLEU-4 (Papineni et al. 2002) from summed statistics, equal to pycocoevalcap's ``Bleu(4)``.
+    """Corpus BLEU-4 (Papineni et al. 2002, ACL 40, 311-318, section 2.3) from summed statistics, equal to pycocoevalcap's ``Bleu(4)``.
 
-    BLEU = min(1, exp(1 - ref_len / hyp_len)) * (prod_k match_k / guess_k) ** (1/4), closest reference length, no
-    smoothing.
+    BLEU = min(1, exp(1 - ref_len / hyp_len)) * (prod over k of match_k / guess_k)^(1/4), clipped matches, equal weights, closest
+    reference length, no smoothing.
 
     Args:
         sums: (..., 10) totals over the reports of a corpus, columns as in :data:`BLEU_COLUMNS`.
 
     Returns:
-        (...) float64 in [0, 1].
+        (...) float64 in [0, 1]; 0 for an empty corpus.
 
-    >>> corpus_bleu4(np.array([6, 4, 3, 2, 7, 6, 5, 4, 7, 7])).round(4)
+    >>> corpus_bleu4(np.array([6, 4, 3, 2, 7, 6, 5, 4, 7, 7])).round(4)  # (6/7 * 4/6 * 3/5 * 2/4)^(1/4)
     np.float64(0.6435)
+    >>> corpus_bleu4(np.array([4, 3, 2, 1, 4, 3, 2, 1, 4, 8])).round(4)  # all of it right, half as long: exp(1 - 2)
+    np.float64(0.3679)
     """
     sums = np.asarray(sums, dtype=np.float64)
     match, guess = sums[..., 0:4], sums[..., 4:8]
@@ -52,10 +54,19 @@ def f1_counts(reference: np.ndarray, hypothesis: np.ndarray, uncertain: str = "n
 
     Args:
         reference, hypothesis: (n, k) CheXbert classes: 0 blank, 1 positive, 2 negative, 3 uncertain.
-        uncertain: ``negative`` (the F1-14 of MAIRA and LLaVA-Rad, primary here) or ``positive`` (f1chexbert, RadEval).
+        uncertain: ``negative`` (the F1-14 of MAIRA and LLaVA-Rad, primary here) or ``positive`` (f1chexbert, RadEval); any other
+            word is taken for ``positive``.
 
     Returns:
         (n, 3, k) float64 zeros and ones, ready to be summed over reports.
+
+    >>> reference, hypothesis = np.array([[1, 2, 3]]), np.array([[1, 1, 1]])
+    >>> f1_counts(reference, hypothesis)[0]
+    array([[1., 0., 0.],
+           [0., 1., 1.],
+           [0., 0., 0.]])
+    >>> f1_counts(reference, hypothesis, uncertain="positive")[0, 0]
+    array([1., 0., 1.])
     """
     positive = (1,) if uncertain == "negative" else (1, 3)
     ref, hyp = np.isin(reference, positive), np.isin(hypothesis, positive)
@@ -71,7 +82,7 @@ def macro_f1(sums: np.ndarray) -> np.ndarray:
     Returns:
         (...) float64 in [0, 1].
 
-    >>> macro_f1(np.array([[3, 0], [1, 0], [1, 0]]))
+    >>> macro_f1(np.array([[3, 0], [1, 0], [1, 0]]))  # (6/8 + 0) / 2
     np.float64(0.375)
     """
     sums = np.asarray(sums, dtype=np.float64)

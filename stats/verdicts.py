@@ -24,7 +24,14 @@ def paper_vs_measured(
     published: Published, data_rows: Sequence[Mapping[str, Any]], encoder_rows: Sequence[Mapping[str, Any]],
     sections: Sequence[Section], encoders: Sequence[Encoder], tests: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """One row per published value (and per encoder that answers to it), in the order of the tables."""
+    """One row per published value (and per encoder that answers to it), in the order of the tables.
+
+    Scores (Tables 3 to 5) and differences (Table 6) are in points, counts (Table 1) and facts (Table 2) in their own units;
+    ``difference`` = measured - published. ``verdict`` is one of VERDICTS.
+
+    Args:
+        data_rows, encoder_rows, tests: rows of Tables 1, 2 and 6.
+    """
     rows = _data_verdicts(published, data_rows) + _encoder_verdicts(published, encoder_rows)
     for score in (score for score in published.scores if not score.derived):
         base = {"table": score.table, "dataset": score.dataset, "row": score.row, "column": score.column,
@@ -130,6 +137,8 @@ def summarise(verdicts: Sequence[Mapping[str, Any]]) -> str:
 
 
 def verdicts_markdown(verdicts: Sequence[Mapping[str, Any]], summary: str) -> str:
+    """Every published value with its verdict as one Markdown page; points with one decimal, empty where there is no number."""
+
     def number(value: Any) -> str:
         return "" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
 
@@ -151,7 +160,10 @@ LONGEST = 8
 def summary_page(
     verdicts: Sequence[Mapping[str, Any]], sections: Sequence[Section], encoders: Sequence[Encoder], tests: Sequence[Mapping[str, Any]]
 ) -> Table:  # fmt: skip
-    """One page: verdicts per table, the largest disagreements, what was not run and why, marks, Table 6 in a sentence."""
+    """One page: verdicts per table, the largest disagreements, what was not run and why, marks, Table 6 in a sentence.
+
+    A disagreement is as large as the published value is far from the measured interval, in points. Lists end after LONGEST rows.
+    """
     counts = Counter((row["table"], row["verdict"]) for row in verdicts)
     rows: list[Sequence[str] | None] = [
         [f"Table {n}", *(str(counts[n, verdict]) for verdict in VERDICTS), str(sum(counts[n, verdict] for verdict in VERDICTS))]

@@ -13,7 +13,7 @@ from statsmodels.api import Logit, add_constant
 
 from stats import measures
 from stats.bootstrap import resample_patients
-from stats.calibration import brier_terms, calibration_error, equal_mass_bins, recalibration_line
+from stats.calibration import brier_terms, calibration_gaps, calibration_interval, equal_mass_bins, recalibration_line
 
 
 def simulated(n=4000, seed=0):
@@ -36,7 +36,7 @@ def test_calibration_error_is_that_of_scikit_learns_curve():
     sums = [np.bincount(bins.of_image, weights=w, minlength=bins.count) for w in (np.ones(4000), probability, target)]
     observed, said = calibration_curve(target, probability, n_bins=10, strategy="quantile")
     assert sums[0] == pytest.approx(np.full(10, 400)) and len(observed) == 10
-    assert calibration_error(*sums) == pytest.approx(np.abs(observed - said).mean(), abs=1e-4)  # their edges interpolate
+    assert np.abs(calibration_gaps(*sums)).sum() == pytest.approx(np.abs(observed - said).mean(), abs=1e-4)  # their edges interpolate
 
 
 def test_equal_probabilities_share_a_bin():
@@ -156,7 +156,38 @@ def test_resampled_errors_are_those_of_the_repeated_images():
         assert found["brier"].samples[b] == pytest.approx(brier_score_loss(target[repeated], probability[repeated]), abs=1e-12)
         sums = [np.bincount(bins.of_image[repeated], weights=w[repeated], minlength=bins.count)
                 for w in (np.ones(60), probability, target.astype(float))]  # fmt: skip
-        assert found["ece"].samples[b] == pytest.approx(float(calibration_error(*sums)), abs=1e-12)
+        assert found["ece"].samples[b] == pytest.approx(np.abs(calibration_gaps(*sums)).sum(), abs=1e-12)
+
+
+def test_the_interval_of_one_bin_far_from_zero_is_the_basic_bootstrap_interval():
+    """With one bin whose gap is far from 0 the test inversion is value - percentiles of the noise (Davison and Hinkley, eq. 5.6)."""
+    noise = np.random.default_rng(0).gamma(2, 0.01, size=(999, 1)) - 0.02
+    interval = calibration_interval(np.array([0.4]), 0.4 + noise)
+    low, median, high = 0.4 - np.percentile(noise, [97.5, 50, 2.5])
+    np.testing.assert_allclose([interval.low, interval.median, interval.high], [low, median, high], atol=2e-6)
+
+
+def test_the_interval_of_bins_with_equal_normal_noise_is_that_of_the_folded_normal():
+    """One bin with normal noise: the ends solve the folded normal's distribution function, 0 where even that of no gap is not too small."""
+    noise = norm.ppf((np.arange(2000) + 0.5) / 2000)[:, None]
+    for observed in (0.5, 1.5, 3.0):
+        interval = calibration_interval(np.array([observed]), observed + noise)
+        for end, share in ((interval.low, 0.975), (interval.high, 0.025)):
+            below = norm.cdf(observed - end) - norm.cdf(-observed - end)
+            assert below == pytest.approx(share, abs=2e-3) or (end == 0 and below <= share)
+
+
+def test_the_gaps_of_a_mean_over_labels_are_all_its_labels_gaps():
+    """The error of a mean over labels is the mean of theirs, and the sizes of its gaps add up to it, on the data and on every resample."""
+    target, probability = simulated(300)
+    random = np.random.default_rng(1)
+    rows = pd.DataFrame({"replicate": 0, "image_id": np.tile([f"i{i:03d}" for i in range(300)], 2),
+                         "patient_id": np.tile([f"p{i // 2:03d}" for i in range(300)], 2), "label": np.repeat(["x", "y"], 300),
+                         "target": np.r_[target, random.random(300) < 0.3], "score": np.r_[probability, probability**2]})  # fmt: skip
+    found = {(m.target, m.metric): m for m in measures.linear_probe(rows, resample_patients(rows.patient_id, 50, seed=0))}
+    x, y, both = (found[name, "ece"] for name in ("x", "y", "Agg-2"))
+    assert both.value == pytest.approx((x.value + y.value) / 2) == pytest.approx(np.abs(both.gaps[0]).sum())
+    np.testing.assert_allclose(np.abs(both.gaps[1]).sum(axis=1), both.samples)
 
 
 def test_scores_that_are_no_probabilities_have_no_calibration():

@@ -93,6 +93,17 @@ def test_where_less_is_better_the_better_encoder_has_the_small_p(results):
     assert float(good.p_wilcoxon) < 1e-6 and float(poor.p_wilcoxon) > 1 - 1e-6
 
 
+def test_the_calibration_error_is_described_and_not_compared(results):
+    """Its estimate has an ordered interval and neither BCa nor two-level ends; no pair of encoders is tested or ranked by it."""
+    probe(results)
+    estimates, comparisons = read()
+    ece = estimates[estimates.metric == "ece"]
+    low, high = (pd.to_numeric(ece[end]) for end in ("low", "high"))
+    assert len(ece) == 14 and (0 <= low).all() and (low < high).all() and (ece[["bca_low", "two_level_high"]] == "").all(axis=None)
+    ranks = pd.read_csv(f"{OUT}/ranks.csv")
+    assert {"brier"} == ({"brier", "ece"} & set(comparisons.metric)) == ({"brier", "ece"} & set(ranks.metric))
+
+
 def test_the_mirrored_row_is_the_other_side(results):
     """low and high of (b, a) are -high and -low of (a, b), patients' and two-level interval alike, in every cell."""
     probe(results)

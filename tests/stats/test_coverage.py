@@ -82,12 +82,19 @@ def test_the_true_calibration_error_is_that_of_a_large_sample():
     random = np.random.default_rng(0)
     logit = middle + study.LOGIT_SD * random.normal(size=1_000_000)
     target = random.random(logit.size) < study.expit(logit)
-    for line in study.SAID.values():
-        said = study.expit((logit - line[0]) / line[1])
-        truth, cut = study.true_calibration_error(middle, grid, line), study.equal_mass_bins(said)
+    for say in study.SAID.values():
+        said = study.expit(say(logit, middle))
+        truth, cut = study.true_calibration_error(middle, grid, say), study.equal_mass_bins(said)
         sums = [np.bincount(cut.of_image, weights) for weights in (np.ones(said.size), said, target)]
-        assert float(study.calibration_error(*sums)) == pytest.approx(truth, abs=0.003)
-    assert study.true_calibration_error(middle, grid, (0.0, 1.0)) == 0
+        assert np.abs(study.calibration_gaps(*sums)).sum() == pytest.approx(truth, abs=0.003)
+    assert study.true_calibration_error(middle, grid, study.SAID["ECE, perfect"]) == 0
+
+
+def test_the_interval_of_the_calibration_error_covers():
+    """93 to 97 % (97.5 where the error is 0) of its intervals hold the truth, image by image and with folds and patients."""
+    for options in ({}, {"folds": 3, "of_a_patient": 2}):
+        shares = study.coverage_of_calibration_error(1500, 155, STUDIES, 300, seed=12, **options)
+        assert all(between(share, 0.93, 0.98) for share in shares.values()), (options, shares)
 
 
 def test_the_truth_of_reports_is_that_of_a_large_sample(monkeypatch):
