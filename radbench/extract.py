@@ -30,6 +30,7 @@ BATCH = {"cpu": 16, "cuda": 512}  # at most
 CPU_ACTIVATIONS = 2**22  # tokens x width of a batch: a ViT-B at 224 gets 16 images, a ViT-g at 518 two
 GPU_SHARE = 0.6  # of the free memory may be activations
 MAPS_IN_MEMORY = 6 * 2**30  # bytes
+ARITHMETIC = "arithmetic.json"  # beside the shards of an unfinished run
 
 
 def main() -> None:
@@ -145,14 +146,17 @@ def parameter_count(encoder: Encoder) -> int:
 
 
 def _write_features(work: Path, encoder: Encoder, index: Index, device: str, name: str) -> None:
-    starts = range(0, len(index), SHARD)
-    paths = [work / f"shard-{number:05}.npy" for number in range(len(starts))]
-    report = Progress(name, len(index), "images", start=sum(min(SHARD, len(index) - start)
-                      for start, path in zip(starts, paths, strict=True) if path.exists()))  # fmt: skip
-    for start, path in zip(starts, paths, strict=True):
+    """`image.npy` of the whole index, from shards; complete ones of a killed run are kept if they were computed in the same way."""
+    blocks = [np.arange(start, min(start + SHARD, len(index))) for start in range(0, len(index), SHARD)]
+    paths = [work / f"shard-{number:05}.npy" for number in range(len(blocks))]
+    _discard_other_arithmetic(work, device, name)
+    for rows, path in zip(blocks, paths, strict=True):
+        if path.exists() and not _whole(path, len(rows)):
+            path.unlink()  # cut short by a full disk or a power failure
+    report = Progress(name, len(index), "images", start=sum(len(rows) for rows, path in zip(blocks, paths, strict=True) if path.exists()))
+    for rows, path in zip(blocks, paths, strict=True):
         if path.exists():
             continue
-        rows = np.arange(start, min(start + SHARD, len(index)))
         parts = []
         for part in forward(encoder, index, rows, device, "image"):
             parts.append(part.float().cpu().numpy())
@@ -165,10 +169,35 @@ def _write_features(work: Path, encoder: Encoder, index: Index, device: str, nam
         temporary = path.with_suffix(".tmp")
         with open(temporary, "wb") as handle:
             np.save(handle, block)
+            handle.flush()
+            os.fsync(handle.fileno())
         temporary.replace(path)
     _join(paths, work / "image.npy")
-    for path in paths:
+    for path in [*paths, work / ARITHMETIC]:
         path.unlink()
+
+
+def _discard_other_arithmetic(work: Path, device: str, name: str) -> None:
+    """Remove shards that were computed in another precision, on another kind of device or compiled: one file, one arithmetic."""
+    here = {"precision": precision(device, training=False), "device": device.split(":")[0],
+            "compiled": bool(os.environ.get("RADBENCH_COMPILE"))}  # fmt: skip
+    note = work / ARITHMETIC
+    before = json.loads(note.read_text()) if note.exists() else None
+    if before != here:
+        shards = sorted(work.glob("shard-*.npy"))
+        if shards:
+            print(f"{name}: {len(shards)} shards of a killed run were computed with {before}, this run has {here}: computed again")
+        for path in shards:
+            path.unlink()
+        note.write_text(json.dumps(here))
+
+
+def _whole(path: Path, count: int) -> bool:
+    """Whether a shard can be read and holds so many images."""
+    try:
+        return len(np.load(path, mmap_mode="r")) == count
+    except (ValueError, OSError, EOFError):
+        return False
 
 
 def _join(paths: list[Path], target: Path) -> None:
@@ -200,7 +229,7 @@ def forward(
 
     size = batch_size(encoder, prepare(rows[:1]), device)
     chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
-    for images in in_parallel(prepare, chunks, worker_count()):
+    for images in in_parallel(prepare, chunks, worker_count(device)):
         with autocast(device, training=False):
             images = images.to(device, non_blocking=True)
             if want == "levels":
@@ -233,10 +262,11 @@ def compiled(encode: Callable) -> Callable:
 
 
 def batch_size(encoder: Encoder, image: torch.Tensor, device: str) -> int:
-    """Images per batch that memory allows, from one prepared image (1, C, h, w). No number depends on it but the speed.
+    """Images per batch, from one prepared image (1, C, h, w). No number depends on it but the speed.
 
-    On a GPU two batches are measured, so that what does not grow with the batch drops out; on a CPU the size of the patch
-    features stands for the activations, which keeps a batch in the caches rather than in memory.
+    On a GPU as many as its free memory allows; two batches are measured, so that what does not grow with the batch drops out.
+    On a CPU as many as its caches serve well, 1 to 16, by the size of the patch features: more would not be faster, and a batch
+    never comes near the memory.
     """
     if not device.startswith("cuda"):
         if not hasattr(encoder, "_batch_size"):

@@ -20,6 +20,13 @@ def in_parallel(function: Callable[[Item], Result], items: Iterable[Item], worke
             ahead.extend(pool.submit(function, item) for item in itertools.islice(iterator, 1))
 
 
-def worker_count() -> int:
-    """Threads that may prepare images: $RADBENCH_WORKERS, else the Slurm job's cores, else one."""
-    return int(os.environ.get("RADBENCH_WORKERS") or os.environ.get("SLURM_CPUS_PER_TASK") or 1)
+def worker_count(device: str = "cpu") -> int:
+    """Threads that may prepare images: $RADBENCH_WORKERS, else the Slurm job's cores, else one.
+
+    For a GPU it is all cores of the machine, because they have nothing else to do than to feed it; on a CPU the network
+    needs the core that the workflow has given to the job.
+    """
+    chosen = os.environ.get("RADBENCH_WORKERS") or os.environ.get("SLURM_CPUS_PER_TASK")
+    if chosen:
+        return int(chosen)
+    return (os.cpu_count() or 1) if device.startswith("cuda") else 1

@@ -11,6 +11,7 @@ import torch
 from radbench import artifact, device, extract
 from radbench.errors import ConfigError
 from radbench.extract import Frozen, Maps, forward
+from radbench.parallel import worker_count
 from radbench.store import Index
 
 
@@ -54,6 +55,81 @@ def test_a_killed_extraction_goes_on_from_its_shards(phantom_results, monkeypatc
     meta = extract.extract("raw_pixels", "phantom", {}, results)
     np.testing.assert_array_equal(np.load(meta.file("image.npy")), whole)
     assert encoded[:4] == [0, 8, "died", 16] and len(encoded) == len(set(encoded)) and sorted(meta.fields["files"]) == ["image.npy"]
+
+
+def interrupted(results, monkeypatch, shards):
+    """A run over shards of eight images that was killed after so many; returns the folder in which it left them."""
+    monkeypatch.setattr(extract, "SHARD", 8)
+    real = extract.forward
+
+    def dies(encoder, index, rows, device, want):
+        if rows[0] >= 8 * shards:
+            raise KeyboardInterrupt
+        return real(encoder, index, rows, device, want)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extract, "forward", dies)
+        with pytest.raises(KeyboardInterrupt):
+            extract.extract("raw_pixels", "phantom", {}, results)
+    (shard,) = (results / "features").rglob("shard-00000.npy")
+    return shard.parent
+
+
+@pytest.fixture
+def fresh_results(phantom_results, tmp_path):
+    """Results with the index of the phantom and nothing else."""
+    (tmp_path / "results" / "index").mkdir(parents=True)
+    (tmp_path / "results" / "index" / "phantom").symlink_to(phantom_results / "index" / "phantom")
+    return tmp_path / "results"
+
+
+def test_shards_of_another_precision_are_not_mixed_in(fresh_results, monkeypatch, capsys):
+    """A run that goes on in another precision computes the finished shards again and says so."""
+    folder = interrupted(fresh_results, monkeypatch, 2)
+    for shard in folder.glob("shard-*.npy"):
+        np.save(shard, np.load(shard) + 100)  # would be seen
+    monkeypatch.setenv("RADBENCH_PRECISION", "bfloat16")
+    meta = extract.extract("raw_pixels", "phantom", {}, fresh_results)
+    assert np.abs(np.load(meta.file("image.npy"))).max() < 100 and meta.facts["measured"]["precision"] == "bfloat16"
+    assert "2 shards of a killed run were computed with" in capsys.readouterr().out and sorted(meta.fields["files"]) == ["image.npy"]
+
+
+@pytest.mark.parametrize("damage", ["short", "cut", "empty"])
+def test_a_damaged_shard_is_computed_again(fresh_results, monkeypatch, phantom_results, damage):
+    """A shard with too few rows, cut in the middle or empty never gets into the features; the result is the undisturbed one."""
+    whole = np.load(extract.extract("raw_pixels", "phantom", {}, phantom_results).file("image.npy"))
+    shard = interrupted(fresh_results, monkeypatch, 2) / "shard-00001.npy"
+    if damage == "short":
+        np.save(shard, np.load(shard)[:3])
+    else:
+        shard.write_bytes(shard.read_bytes()[: 200 if damage == "cut" else 0])
+    meta = extract.extract("raw_pixels", "phantom", {}, fresh_results)
+    np.testing.assert_array_equal(np.load(meta.file("image.npy")), whole)
+
+
+def test_images_are_decoded_once_for_all_encoders(phantom_folder, tmp_path, monkeypatch):
+    """Index and features of three encoders decode each picture exactly once, all of them while the index is made."""
+    from radbench import index as stage
+
+    decoded, real = [], stage.decode
+    monkeypatch.setattr(stage, "decode", lambda source, *rest: decoded.append(str(source)) or real(source, *rest))
+    monkeypatch.setattr("radbench.image.decode", lambda source, *rest: decoded.append(str(source)) or real(source, *rest))
+    stage.build_index("phantom", stage.Spec(reader="folder", root=str(phantom_folder), options={"labels": ["Cardiomegaly"]}), tmp_path)
+    images = len(Index(tmp_path / "index" / "phantom"))
+    assert len(decoded) == len(set(decoded)) == images
+    for name in ("one", "two", "three"):
+        extract.extract(name, "phantom", {"wrapper": "raw_pixels", "title": name}, tmp_path)
+    assert len(decoded) == images
+
+
+def test_a_gpu_is_fed_by_all_cores(monkeypatch):
+    """Without a setting one thread prepares images for a CPU and every core for a GPU; a setting or Slurm's share decides for both."""
+    for name in ("RADBENCH_WORKERS", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 12)
+    assert worker_count() == 1 and worker_count("cuda:1") == 12
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+    assert worker_count() == worker_count("cuda:0") == 3
 
 
 def test_missing_weights_are_a_gap_with_the_card(phantom_results, monkeypatch, tmp_path):
