@@ -120,13 +120,13 @@ def table2(encoders: Sequence[Encoder], published: Published) -> tuple[list[dict
         lines.append(line)
     notes = ["Parameters and tokens are measured on the loaded encoder, where it was loaded; otherwise from its card."]
     for encoder in encoders:
-        for attribute in ATTRIBUTES:
-            if note := published.inconsistency(encoder.paper_name, attribute):
-                notes.append(f"{encoder.title}, {attribute} of the paper: {note}.")
+        notes += [f"{encoder.title}, {row['attribute']} of the paper: {row['note']}." for row in published.inconsistencies
+                  if same_model(row["row"], encoder.paper_name)]  # fmt: skip
     pooled: dict[str, list[str]] = {}
     for encoder in encoders:
         pooled.setdefault(str(encoder.card.get("pooling") or ""), []).append(encoder.title)
     notes += [f"Image features are the {rule}: {', '.join(titles)}." for rule, titles in pooled.items() if rule]
+    notes += [f"{e.title}: {e.card['notes']}." for e in encoders if e.card.get("notes")]
     notes += [f"– {e.title}: {e.reason}" for e in encoders if e.reason]
     header = ["Encoder", "Architecture", "Parameters", "Input, px", "Tokens", "Feature dim", "Pretraining data"]
     return rows, [Panel("Encoders", header, lines, "llrrrrp{3.2cm}", notes)]

@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from .provenance import Sidecar, read_csv, read_sidecar
-from .scores import Encoder, Section
+from .scores import SEEN, UNKNOWN, UNSEEN, Encoder, Section
 from .typeset import Panel, Table
 
 COLUMNS = ("kind", "dataset", "encoder", "known", "other", "split", "other_split", "images", "other_images", "by_id", "exact", "near",
            "same_patient_id", "labels_seen", "source")  # fmt: skip
 KNOWN, BETWEEN, WITHIN = "by the card", "measured between data sets", "measured across splits"
-#: What a card says about a data set. A card without `pretrained_on` says nothing, nor does no card at all, one that lists "unknown",
-#: or an empty list of an encoder that was to be trained here and was not: none of that is "not seen".
-SEEN, UNSEEN, UNKNOWN = "seen", "not seen", "unknown"
 
 
 def read_overlap(path: str | None, sidecars: list[Sidecar]) -> tuple[list[dict[str, str]], Mapping[str, Any]]:
@@ -111,13 +108,10 @@ def overlap_table(
 
 def _by_the_card(section: Section, encoder: Encoder) -> list[dict[str, Any]]:
     """One row for an encoder and a data set; one for each source that was seen, where there are several."""
-    said = encoder.card.get("pretrained_on")
     base = {"kind": KNOWN, "dataset": section.dataset, "encoder": encoder.name, "source": "card"}
-    labels, both = set(encoder.card.get("labels_seen") or []), sorted(section.sources & set(said or []))
-    untrained = not said and encoder.reason and not encoder.control
-    silent = said is None or UNKNOWN in said or untrained
+    labels, both = set(encoder.card.get("labels_seen") or []), sorted(section.sources & set(encoder.card.get("pretrained_on") or []))
     return [base | {"known": SEEN, "other": name, "labels_seen": name in labels} for name in both] or [
-        base | {"known": UNKNOWN if silent else UNSEEN}]  # fmt: skip
+        base | {"known": encoder.known(section.sources)}]  # fmt: skip
 
 
 def _title(by_name: Mapping[str, Section], dataset: str) -> str:

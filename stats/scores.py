@@ -6,7 +6,7 @@ All scores are in points (0 to 100), as the paper prints them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from .errors import ProtocolMismatch, SpecError
 from .measures import LOWER_IS_BETTER, REPORT
 from .provenance import Sidecar, read_csv, read_sidecar
 from .published import AGG6, AGG7, AGG_PRINTED, SEVENTH, Published, Score
-from .typeset import OVERLAP, REDUCED, Cell, Panel
+from .typeset import OVERLAP, REDUCED, UNTOLD, Cell, Panel
 
 #: Further files of a statistics folder.
 MORE = ("ranks", "subgroups", "learning_curves", "reliability")
@@ -28,6 +28,9 @@ SITE_AUROC = 0.6  # from here on a note says that the site gives a label away
 TOKENIZERS = {"words": 'words (tokenizer "words": runs of letters, digits and underscores in lower case, an apostrophe inside)',
               "ptb": "tokens of Stanford's PTBTokenizer, as pycocoevalcap"}  # fmt: skip
 FEW = 10  # patients; below, every table with intervals says that they cannot be relied on
+#: What a card says about a data set. A card without `pretrained_on` says nothing, nor does no card at all, one that lists "unknown",
+#: or an empty list of an encoder that was to be trained here and was not: none of that is "not seen".
+SEEN, UNSEEN, UNKNOWN = "seen", "not seen", "unknown"
 REPORT_METRICS = ("rouge_l", "bleu4", "rg_er", "f1_14", "rouge_l_coco")
 
 SCORE_COLUMNS = (
@@ -64,6 +67,14 @@ class Encoder:
     def paper_name(self) -> str:
         """The row of the paper that this encoder is, with its star; empty for none."""
         return self.card.get("paper_name") or ""
+
+    def known(self, sources: Set[str]) -> str:
+        """Whether the encoder was pretrained on images of these sources: ``seen``, ``not seen``, or ``unknown``."""
+        said = self.card.get("pretrained_on")
+        if sources & set(said or []):
+            return SEEN
+        untrained = not said and self.reason and not self.control
+        return UNKNOWN if said is None or UNKNOWN in said or untrained else UNSEEN
 
 
 @dataclass(frozen=True)
@@ -236,9 +247,12 @@ def score_cell(section: Section, encoder: Encoder, column: str, target: str, met
     verdict, reason = judge(section, estimate, score, published.test_size(section.paper) if section.paper else None)
     # A mark qualifies a number; where there is none, the reason stands in its place.
     seen = set(encoder.card.get("pretrained_on") or []) if estimate.get("value") else set()
-    overlap = section.sources & seen
+    labels = set(encoder.card.get("labels_seen") or [])
+    overlap = {name + " with its labels" * (name in labels) for name in section.sources & seen}
     overlap |= {f"{name} ({count} copies found)" for name, count in section.copies.items() if name in seen - section.sources}
     marks = [f"overlap: {', '.join(sorted(overlap))}"] if overlap else []
+    if estimate.get("value") and encoder.card and not overlap and encoder.known(section.sources) == UNKNOWN:
+        marks = ["pretraining data: not all known, so these images may be among them"]
     marks += [f"reduced protocol: {estimate['reduced']}"] if estimate.get("reduced") else []
     return ScoreCell(section, encoder, column, target, metric, estimate, score, verdict, reason, "; ".join(marks))
 
@@ -314,7 +328,8 @@ def score_panel(section: Section, encoders: Sequence[Encoder], cells: Sequence[S
     for encoder in encoders:
         own = [by_place[encoder.name, target, metric] for _, target, metric in columns]
         name = encoder.title + (OVERLAP if any("overlap" in c.marks for c in own) else "")
-        name += REDUCED if any("reduced" in c.marks for c in own) else ""
+        name += UNTOLD if any("pretraining data" in c.marks for c in own) else ""
+        name += REDUCED if any("reduced protocol" in c.marks for c in own) else ""
         row: list[Cell | str] = [name + (" (control)" if encoder.control else "")]
         if section.table == 5:
             row += [_plain(encoder.measured.get("image_size")), _plain(encoder.measured.get("tokens"))]
@@ -438,6 +453,7 @@ def _notes(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
                          "that recognises the scanner scores there without seeing the disease.")  # fmt: skip
     notes += [f"Pictures: {text}." for text in section.processing]
     notes += _grouped(OVERLAP + " pretrained on images of these data", "overlap", cells)
+    notes += _grouped(UNTOLD + " pretraining data", "pretraining data", cells)
     notes += _grouped(REDUCED + " reduced protocol", "reduced protocol", cells)
     gaps: dict[str, list[str]] = {}
     for cell in cells:

@@ -16,12 +16,12 @@ from typing import Any
 from .provenance import csv_bytes
 
 #: Marks of rows; LaTeX needs them in math mode.
-OVERLAP, REDUCED = "†", "‡"
+OVERLAP, REDUCED, UNTOLD = "†", "‡", "§"
 
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''",
-    "✓": r"$\surd$", "✗": r"$\times$", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$", "±": r"$\pm$",
+    "✓": r"$\surd$", "✗": r"$\times$", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$", "§": r"$^{\S}$", "±": r"$\pm$",
     "×": r"$\times$", "–": "--", "—": "---", "−": "$-$",
     "Δ": r"$\Delta$", "≥": r"$\geq$", "≤": r"$\leq$", "²": "$^2$", "³": "$^3$", "µ": r"$\mu$", "√": r"$\surd$",
     "→": r"$\to$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "≈": r"$\approx$", "≠": r"$\neq$", "·": r"$\cdot$",

@@ -8,9 +8,9 @@ from typing import Any
 
 from .facts import ATTRIBUTES, TRAINING_DATA
 from .published import AGG6, AGG7, AGG_PRINTED, METRICS, Published, same_model
-from .scores import METRIC_TITLES, Encoder, Section, find_estimate, judge, points
+from .scores import METRIC_TITLES, SEEN, UNKNOWN, Encoder, Section, find_estimate, judge, points
 from .significance import FIXED, OUTCOME_MARKS, OUTCOME_WORDS
-from .typeset import OVERLAP, REDUCED, Panel, Table, markdown
+from .typeset import OVERLAP, REDUCED, UNTOLD, Panel, Table, markdown
 
 VERDICT_COLUMNS = ("table", "dataset", "row", "column", "metric", "published", "encoder", "measured", "low", "high",
                    "difference", "verdict", "reason")  # fmt: skip
@@ -215,9 +215,12 @@ def _marks(
     """What qualifies the measured numbers, and the outcomes of Table 6 in the paper's three marks."""
     lines, reduced = [], {}
     for section in sections:
-        overlap = [e.title for e in encoders if section.sources & set(e.card.get("pretrained_on") or [])
-                   and any(name == e.name and row.get("value") for (name, _, _), row in section.estimates.items())]  # fmt: skip
-        lines += [[OVERLAP, section.title, f"pretrained on images of these data: {', '.join(overlap)}"]] if overlap else []
+        scored = {name for (name, _, _), row in section.estimates.items() if row.get("value")}
+        known = {e.title: e.known(section.sources) for e in encoders if e.name in scored and e.card}
+        for mark, answer, words in ((OVERLAP, SEEN, "pretrained on images of these data"),
+                                    (UNTOLD, UNKNOWN, "not known whether pretrained on images of these data")):  # fmt: skip
+            who = [title for title, found in known.items() if found == answer]
+            lines += [[mark, section.title, f"{words}: {', '.join(who)}"]] if who else []
         if any(row.get("reduced") for row in section.estimates.values()):
             reduced.setdefault(f"Table {section.table}", []).append(section.title)
     lines += [[REDUCED, f"{table}: {', '.join(titles)}", "reduced protocol, listed below the table"] for table, titles in reduced.items()]

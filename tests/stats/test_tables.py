@@ -162,6 +162,42 @@ def test_overlap_is_marked_where_the_encoder_saw_the_data(tables):
     assert "† pretrained on images of these data: mimic\\_cxr" in Path("results/tables/table4.md").read_text()
 
 
+def edit_cards(**changes):
+    """Change cards in the sidecars of the features, by encoder, and hash the sidecars anew."""
+    for name, change in changes.items():
+        path = Path(f"results/features/{name}/probe/meta.json")
+        facts = json.loads(path.read_text())["facts"]
+        facts["card"] |= change
+        write_sidecar(path.parent, "features", f"features/{name}/probe", facts)
+
+
+def test_seen_labels_and_unknown_data_have_marks_of_their_own(results):
+    """Labels seen in pretraining are named beside the dagger; a card that does not tell all of its data has the section sign instead."""
+    build(results)
+    edit_cards(radjepa={"labels_seen": ["mimic_cxr"]}, rad_dino={"pretrained_on": ["padchest", "unknown"]})
+    write_tables("spec.json", "results/tables")
+    page = Path("results/tables/table4.md").read_text()
+    assert "† pretrained on images of these data: mimic\\_cxr with its labels (radjepa\\_x)" in page
+    assert "§ pretraining data: not all known, so these images may be among them (rad-dino\\_x)" in page
+    assert "| rad-dino\\_x§ |" in page and "| radjepa\\_x† |" in page and "random-vit\\_x§" not in page
+    marks = {row["encoder"]: row["marks"] for row in rows("table3") if row["value"]}
+    assert marks["radjepa"] == "" and marks["rad_dino"].startswith("pretraining data: not all known")
+    assert (
+        "| § | masks & co\\_1 | not known whether pretrained on images of these data: rad-dino\\_x |"
+        in Path("results/tables/summary.md").read_text()
+    )
+
+
+def test_what_a_card_says_of_itself_stands_below_table_2(results):
+    """The notes of a card, and every known inconsistency of its row in the paper, are notes of Table 2."""
+    build(results)
+    edit_cards(radjepa={"notes": "its weights were never released; not verified here: the licence"})
+    write_tables("spec.json", "results/tables")
+    page = Path("results/tables/table2.md").read_text()
+    assert "radjepa\\_x: its weights were never released; not verified here: the licence." in page
+    assert "rad-dino\\_x, images of the paper: the released checkpoint was trained on public data" in page
+
+
 def test_reduced_protocol_is_marked_and_not_comparable(results):
     """A cell made under a reduced protocol carries the double dagger and is never called reproduced."""
     build(results, reduced=["3 epochs instead of 100"])
