@@ -28,7 +28,8 @@ def loaded(name: str, path: Path, **options):
 
 def official(name: str, depth: int, block: str = r"blocks\.(\d+)\.") -> dict:
     """Random tensors under the names and shapes of the official code, as far as block `depth`."""
-    shapes = json.loads((GOLDEN / f"{name}.json").read_text())["tensors"]
+    record = json.loads((GOLDEN / f"{name}.json").read_text())
+    shapes = record["shapes"] | record.get("buffers", {})
     number = {key: re.search(rf"(?<!decoder_){block}", key) for key in shapes}
     return {key: torch.randn(shape) for key, shape in shapes.items() if not number[key] or int(number[key][1]) < depth}
 

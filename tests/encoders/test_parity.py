@@ -37,20 +37,50 @@ def test_rad_dino_equals_timm(subject_of):
         torch.testing.assert_close(ours[:1], theirs, **CLOSE)
 
 
-def timm_from_dinov2(state: dict) -> dict:
+@torch.inference_mode()
+def test_dinov2_giant_equals_transformers(monkeypatch, tmp_path):
+    """A file of the giant's shape, narrow but 40 blocks deep, gives the features and taps of transformers' Dinov2Model (SwiGLU)."""
+    import timm
+    from safetensors.torch import save_file
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(0)
+    config = Dinov2Config(hidden_size=48, num_hidden_layers=40, num_attention_heads=3, image_size=70, use_swiglu_ffn=True,
+                          layer_norm_eps=1e-6)  # fmt: skip
+    theirs = Dinov2Model(config).eval()
+    for name, value in theirs.named_parameters():
+        value.normal_(1.0 if "lambda" in name or name.endswith(("norm1.weight", "norm2.weight", "layernorm.weight")) else 0.0, 0.2)
+    state = timm_from_dinov2(theirs.state_dict(), 40, ("weights_in", "weights_out"))
+    save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "model.safetensors")
+    real, narrow = timm.create_model, {"img_size": 70, "embed_dim": 48, "num_heads": 3}
+    monkeypatch.setattr(timm, "create_model", lambda name, **options: real(name, **options | narrow))
+    encoder = find("dinov2_vitg14")(tmp_path / "model.safetensors")
+    encoder.load("cpu")
+    images = torch.randn(2, 3, 70, 70)
+    out, features = theirs(images, output_hidden_states=True), encoder.encode(images)
+    torch.testing.assert_close(features.image, out.pooler_output, **CLOSE)
+    torch.testing.assert_close(features.patches.flatten(1, 2), out.last_hidden_state[:, 1:], **CLOSE)
+    for ours, block in zip(encoder.encode_levels(images), encoder.card.levels, strict=True):
+        other = out.hidden_states[block + 1][:, 1:]
+        torch.testing.assert_close(ours.flatten(2).transpose(1, 2), other, rtol=1e-5, atol=1e-4 * float(other.abs().max()))
+
+
+def timm_from_dinov2(state: dict, depth: int = 12, mlp: tuple[str, str] = ("fc1", "fc2")) -> dict:
     """transformers' names of a DINOv2 to timm's; query, key and value become one matrix."""
     out = {"cls_token": state["embeddings.cls_token"], "pos_embed": state["embeddings.position_embeddings"]}
     for part in ("weight", "bias"):
         out[f"patch_embed.proj.{part}"] = state[f"embeddings.patch_embeddings.projection.{part}"]
         out[f"norm.{part}"] = state[f"layernorm.{part}"]
-        for number in range(12):
+        for number in range(depth):
             theirs, ours = f"encoder.layer.{number}", f"blocks.{number}"
             qkv = [state[f"{theirs}.attention.attention.{name}.{part}"] for name in ("query", "key", "value")]
             out[f"{ours}.attn.qkv.{part}"] = torch.cat(qkv)
             out[f"{ours}.attn.proj.{part}"] = state[f"{theirs}.attention.output.dense.{part}"]
-            for name in ("norm1", "norm2", "mlp.fc1", "mlp.fc2"):
+            for name in ("norm1", "norm2"):
                 out[f"{ours}.{name}.{part}"] = state[f"{theirs}.{name}.{part}"]
-    for number in range(12):
+            for name, own in zip(mlp, ("fc1", "fc2"), strict=True):
+                out[f"{ours}.mlp.{own}.{part}"] = state[f"{theirs}.mlp.{name}.{part}"]
+    for number in range(depth):
         out[f"blocks.{number}.ls1.gamma"] = state[f"encoder.layer.{number}.layer_scale1.lambda1"]
         out[f"blocks.{number}.ls2.gamma"] = state[f"encoder.layer.{number}.layer_scale2.lambda1"]
     return out
@@ -171,6 +201,22 @@ def rad_dino_processor(frame):
     processor = BitImageProcessorPil(size={"shortest_edge": 518}, crop_size={"height": 518, "width": 518}, resample=3,
                                      image_mean=[0.5307] * 3, image_std=[0.2583] * 3, do_convert_rgb=True)  # fmt: skip
     return np.asarray(processor(eight_bit(frame), return_tensors="np")["pixel_values"][0])
+
+
+def test_transformers_5_processors_are_two_grey_levels_from_those_of_version_4(radiographs):
+    """Version 5's default processor (torchvision) and its Pillow one, which is version 4's, differ by two grey levels at most.
+
+    Ours is held against Pillow's, with which the released encoders were published (`rad_dino_processor`). On average they differ
+    by less than a hundredth of a level; the published features do not hang on the choice.
+    """
+    from transformers.models.bit.image_processing_bit import BitImageProcessor
+
+    processor = BitImageProcessor(size={"shortest_edge": 518}, crop_size={"height": 518, "width": 518}, resample=3,
+                                  image_mean=[0.5307] * 3, image_std=[0.2583] * 3, do_convert_rgb=True)  # fmt: skip
+    for frame in radiographs:
+        default = np.asarray(processor(eight_bit(frame), return_tensors="pt")["pixel_values"][0])
+        levels = np.abs(default - rad_dino_processor(frame)) * 0.2583 * 255
+        assert 0 < levels.max() <= 2.01 and levels.mean() < 0.02, (levels.max(), levels.mean())
 
 
 def timm_transform(frame):

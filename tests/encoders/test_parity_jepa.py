@@ -1,10 +1,9 @@
 """The joint-embedding and masked-modelling encoders against other code: the same weights, or picture, must give the same numbers.
 
-`golden_official/<id>.json` holds slices of what the official network code gives, run outside this repository: tensors are
-filled by the rule in the file, so that a test can fill ours the same way and needs neither that code nor any weights.
+`golden_official/<id>.json` holds slices of what the official network code gives, run outside this repository by `make.py` there: it
+fills tensors by a rule, so that a test can fill ours the same way and needs neither that code nor any weights.
 """
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -15,9 +14,9 @@ import torch
 from PIL import Image
 
 from radbench.encoder import find
+from tests.encoders.golden_official import make
 
 CLOSE = {"rtol": 0, "atol": 1e-4}  # float32 sums in another order, features of order 1
-GOLDEN = Path(__file__).with_name("golden_official")
 
 
 def loaded(name: str, path: Path | None = None, **options):
@@ -45,46 +44,30 @@ def shrink(monkeypatch):
 # ---------------------------------------------------------------- against the official code
 
 
-def seeded(name: str, shape: list[int]) -> torch.Tensor:
-    """A tensor from its name alone: the `rule` of the golden files."""
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-    values = np.random.Generator(np.random.PCG64(seed)).random(shape, dtype=np.float32) * 2 - 1
-    if name == "input":
-        values *= 2
-    elif len(shape) == 1:
-        values = 1 + 0.1 * values if name.endswith((".weight", ".gamma")) else 0.1 * values
-    elif "token" in name or name.endswith("pos_embed"):
-        values *= 0.5
-    else:
-        values *= np.sqrt(3 / np.prod(shape[1:]), dtype=np.float32)
-    return torch.from_numpy(values.astype(np.float32))
-
-
 class Official:
-    """One golden file: `state` in the layout of the official code, `image`, and comparisons."""
+    """One record of golden_official/: `state` in the layout of the official code, `image`, and comparisons to 1e-4."""
 
-    def __init__(self, name: str):
-        self.said = json.loads((GOLDEN / f"{name}.json").read_text())
-        self.image = seeded("input", self.said["input"]["shape"])
-        assert hashlib.sha256(self.image.numpy().tobytes()).hexdigest() == self.said["input"]["sha256"], "numpy draws other numbers"
-        self.state = {name: seeded(name, shape) for name, shape in self.said["tensors"].items() if "rope" not in name}
+    def __init__(self, name: str, side: int):
+        self.said = json.loads((make.HERE / f"{name}.json").read_text())
+        assert self.said["seed"] == make.SEED and self.said["picture_sha256"] == make.digest(make.picture())
+        self.image = torch.from_numpy(make.noise(1, 3, side, side))
+        self.state = {key: torch.from_numpy(value) for key, value in make.fill(self.said["shapes"]).items()}
 
     def file(self, folder: Path, content: dict) -> Path:
         torch.save(content, folder / "checkpoint.pth")
         return folder / "checkpoint.pth"
 
-    def same_image(self, features: torch.Tensor, key: str = "image") -> None:
-        torch.testing.assert_close(features[0, :64], torch.tensor(self.said[key]), **CLOSE)
-
-    def same_cells(self, grid: torch.Tensor, said: list) -> None:
-        """(1, g, g, C) against the first channels at five cells."""
-        side = grid.shape[1]
-        cells = [(0, 0), (0, side - 1), (side - 1, 0), (side // 2, side // 3), (side - 1, side - 1)]
-        torch.testing.assert_close(torch.stack([grid[0, row, col, :16] for row, col in cells]), torch.tensor(said), **CLOSE)
+    def same(self, ours: torch.Tensor, wanted: str | dict) -> None:
+        """All recorded numbers, and the length of the whole; tokens in the order of the grid, row by row."""
+        wanted = self.said[wanted] if isinstance(wanted, str) else wanted
+        found = make.values(ours.contiguous())
+        assert ours.numel() == np.prod(wanted["shape"])
+        np.testing.assert_allclose(found["slice"], wanted["slice"], rtol=0, atol=1e-4)
+        assert found["norm"] == pytest.approx(wanted["norm"], rel=1e-5)
 
     def same_taps(self, maps: list[torch.Tensor]) -> None:
         for ours, theirs in zip(maps, self.said["taps"], strict=True):
-            self.same_cells(ours.permute(0, 2, 3, 1), theirs)
+            self.same(ours.permute(0, 2, 3, 1), theirs)
 
 
 @torch.inference_mode()
@@ -93,38 +76,38 @@ def test_ijepa_equals_the_official_code(tmp_path, shrink):
     import timm
 
     shrink(timm, "create_model", depth=4)
-    official = Official("ijepa_vith16_448")
+    official = Official("ijepa_vith16_448", 448)
     content = {"encoder": {f"module.{name}": value for name, value in official.state.items()}, "epoch": 300}
     encoder = loaded("ijepa_vith16_448", official.file(tmp_path, content))
     features = encoder.encode(official.image)
-    official.same_image(features.image)
-    official.same_cells(features.patches, official.said["patches"])
+    official.same(features.image, "image")
+    official.same(features.patches, "patches")
     official.same_taps(encoder.vit.forward_intermediates(official.image, indices=[0, 1, 2, 3], norm=False, intermediates_only=True))
 
 
 @torch.inference_mode()
 def test_mrm_equals_the_official_code(tmp_path):
     """MRM's tokens, both poolings, taps and the features ahead of a new norm are those of RL4M/MRM-pytorch at full size."""
-    official = Official("mrm")
+    official = Official("mrm", 224)
     path = official.file(tmp_path, {"model": official.state, "epoch": 199})
     encoder = loaded("mrm", path)
     features = encoder.encode(official.image)
-    official.same_image(features.image)
-    official.same_cells(features.patches, official.said["patches"])
+    official.same(features.image, "image")
+    official.same(features.patches, "patches")
     official.same_taps(encoder.encode_levels(official.image))
-    official.same_image(loaded("mrm", path, pooling="cls").encode(official.image).image, "cls")
-    official.same_image(loaded("mrm", path, norm="before").encode(official.image).image, "before")
+    official.same(loaded("mrm", path, pooling="cls").encode(official.image).image, "cls")
+    official.same(loaded("mrm", path, norm="before").encode(official.image).image, "before")
 
 
 @torch.inference_mode()
 def test_eva_x_equals_the_official_code(tmp_path):
     """EVA-X's features are those of both networks in hustvl/EVA-X (fine-tuning code; timm loader) at full size."""
-    official = Official("eva_x_base")
+    official = Official("eva_x_base", 224)
     encoder = loaded("eva_x_base", official.file(tmp_path, {"module": official.state | {"mask_token": torch.zeros(1, 1, 768)}}))
     features = encoder.encode(official.image)
-    official.same_image(features.image)
-    official.same_image(features.image, "loader")
-    official.same_cells(features.patches, official.said["patches"])
+    official.same(features.image, "image")
+    official.same(features.image, "loader")
+    official.same(features.patches, "patches")
     official.same_taps(encoder.encode_levels(official.image))
 
 
@@ -134,15 +117,16 @@ def test_chexfound_equals_the_official_code(tmp_path, shrink):
     from timm.models import vision_transformer
 
     shrink(vision_transformer, "VisionTransformer", depth=4)
-    official = Official("chexfound")
+    official = Official("chexfound", 512)
     path = official.file(tmp_path, {"teacher": official.state})
     encoder = loaded("chexfound", path)
     features = encoder.encode(official.image)
-    official.same_image(features.image)
-    official.same_cells(features.patches, official.said["patches"])
+    official.same(features.image, "image")
+    official.same(features.patches, "patches")
     official.same_taps(encoder.vit.forward_intermediates(official.image, indices=[0, 1, 2, 3], norm=False, intermediates_only=True))
     four = loaded("chexfound", path, pooling="cls_4").encode(official.image).image.unflatten(1, (4, 1024))
-    torch.testing.assert_close(four[0, :, :64], torch.tensor(official.said["last"]), **CLOSE)
+    for ours, theirs in zip(four.unbind(1), official.said["last"], strict=True):
+        official.same(ours, theirs)
 
 
 # ---------------------------------------------------------------- against another library

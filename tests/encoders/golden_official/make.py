@@ -3,9 +3,11 @@
     python -m tests.encoders.golden_official.make chexzero <checkout of github.com/rajpurkarlab/CheXzero>
 
 The official code is in no package registry (or not in requirements.txt) and none of it is kept here; each record names its
-commit. tests/encoders/test_parity_clip.py holds the wrappers to the records. Networks are shrunk, which changes no operation.
+commit. tests/encoders/test_parity_clip.py and test_parity_jepa.py hold the wrappers to the records. Most networks are shrunk, which
+changes no operation. What a function needs on the path beside the checkout, an old timm for instance, its docstring says.
 """
 
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -23,14 +25,16 @@ SEED = 20250801
 
 
 def fill(shapes: Mapping[str, tuple]) -> dict[str, np.ndarray]:
-    """A number for every parameter, the same on every machine: scales near 1, variances positive, the rest small."""
+    """A number for every parameter, the same on every machine: scales near 1, variances positive, tokens one half, the rest small."""
     random, out = np.random.default_rng(SEED), {}
     for name, shape in sorted(shapes.items()):
         value = random.standard_normal(shape, dtype=np.float32)
         if name.endswith("running_var"):
             value = 0.5 + np.abs(value)
-        elif name.endswith("weight") and len(shape) == 1:
+        elif name.endswith(("weight", "gamma")) and len(shape) == 1:
             value = 1 + 0.1 * value
+        elif name.endswith(("pos_embed", "_token", "_tokens")):
+            value *= 0.5
         else:
             value *= 0.1 if len(shape) < 2 else float(np.prod(shape[1:])) ** -0.5
         out[name] = np.asarray(value, dtype=np.float32)
@@ -53,13 +57,30 @@ def digest(value: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
 
 
+#: Buffers that follow from the sizes.
+TABLES = ("attn_mask", "relative_position_index", "freqs_cos", "freqs_sin")
+
+
 def load(network, state: dict) -> None:
     """Fill the official network; only its own buffers that follow from the sizes may stay."""
     import torch
 
     found = network.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, strict=False)
-    assert not found.unexpected_keys and all(name.endswith(("attn_mask", "relative_position_index")) for name in found.missing_keys)
+    assert not found.unexpected_keys and all(name.endswith(TABLES) for name in found.missing_keys)
     network.eval()
+
+
+def tables(network) -> dict[str, list[int]]:
+    """Shapes of those buffers, which a checkpoint of the release holds as well."""
+    return {name: list(value.shape) for name, value in network.state_dict().items() if name.endswith(TABLES)}
+
+
+def blocks_of(network) -> list:
+    """Outputs of the network's blocks, appended at every call."""
+    seen: list = []
+    for block in network.blocks:
+        block.register_forward_hook(lambda part, given, out: seen.append(out))
+    return seen
 
 
 def module(folder: Path, name: str):
@@ -69,7 +90,7 @@ def module(folder: Path, name: str):
 
 
 def parameters(network) -> dict[str, list[int]]:
-    kept = ("attn_mask", "relative_position_index", "num_batches_tracked")
+    kept = (*TABLES, "num_batches_tracked")
     return {name: list(value.shape) for name, value in network.state_dict().items() if not name.endswith(kept)}
 
 
@@ -159,6 +180,117 @@ def torchxrayvision_densenet121(checkout: Path) -> dict:
             "preprocessed": values(small[:, ::16, ::16])}  # fmt: skip
 
 
+def ijepa_vith16_448(checkout: Path) -> dict:
+    """vit_huge's arguments with 4 blocks instead of 32."""
+    import torch
+
+    network = module(checkout, "src.models.vision_transformer").VisionTransformer(
+        img_size=[448], patch_size=16, embed_dim=1280, depth=4, num_heads=16, mlp_ratio=4, qkv_bias=True,
+        norm_layer=functools.partial(torch.nn.LayerNorm, eps=1e-6))  # fmt: skip
+    shapes = parameters(network)
+    load(network, fill(shapes))
+    seen = blocks_of(network)
+    tokens = network(torch.from_numpy(noise(1, 3, 448, 448)))
+    return {"shapes": shapes, "image": values(tokens.mean(1)), "patches": values(tokens), "taps": [values(tap) for tap in seen]}
+
+
+def mrm(checkout: Path) -> dict:
+    """Needs timm 0.6.12 on the path.
+
+    mrm() without its report decoder and without qk_scale=None, an argument that this timm no longer takes. forward_encoder at
+    mask ratio 0, its shuffled patches put back; "before" is forward_features of the fine-tuning network ahead of its fc_norm.
+    """
+    import torch
+
+    np.float = float  # numpy's name until 1.20
+    for absent in ("timm.models.maxxvit", "bert", "bert.bert_encoder", "ml_collections"):  # imported, not used by the image encoder
+        sys.modules[absent] = types.ModuleType(absent)
+    sys.modules["bert.bert_encoder"].BertEncoder = torch.nn.Identity
+    import timm.models.vision_transformer as vision_transformer
+
+    plain = vision_transformer.Block
+    vision_transformer.Block = type("Block", (plain,), {
+        "__init__": lambda self, *args, qk_scale=None, **options: plain.__init__(self, *args, **options)})  # fmt: skip
+    network = module(checkout, "model_mrm").mrm(norm_pix_loss=True)
+    vision_transformer.Block = plain
+    shapes = parameters(network)
+    load(network, fill(shapes))
+    seen, image = blocks_of(network), torch.from_numpy(noise(1, 3, 224, 224))
+    tokens, _, places = network.forward_encoder(image, 0.0)
+
+    def in_order(some):
+        return torch.gather(some[:, 1:], 1, places[..., None].expand(-1, -1, some.shape[-1]))
+
+    tuned = module(checkout / "NIH_ChestX-ray", "models_vit").vit_base_patch16(num_classes=14, global_pool=True)
+    tuned.load_state_dict(network.state_dict(), strict=False)
+    tuned.eval().fc_norm = torch.nn.Identity()
+    patches, taps = in_order(tokens), [values(in_order(seen[block])) for block in (2, 5, 8, 11)]
+    return {"shapes": shapes, "image": values(patches.mean(1)), "cls": values(tokens[:, 0]), "patches": values(patches),
+            "before": values(tuned.forward_features(image)), "taps": taps}  # fmt: skip
+
+
+def eva_x_base(checkout: Path) -> dict:
+    """Needs timm 0.9.7 on the path, which has a method that eva_x.py calls, and einops.
+
+    eva02_base_patch16_xattn_fusedLN_NaiveSwiGLU_subln_RoPE for 14 x 14 patches, with torch's LayerNorm and attention for apex's and
+    xFormers'; "loader" is eva_x_base_patch16 of eva_x.py on the same tensors. Names are those of pretraining: norm, not fc_norm.
+    """
+    import tempfile
+
+    import torch
+
+    for absent in ("apex", "apex.normalization", "xformers", "xformers.ops"):
+        sys.modules[absent] = types.ModuleType(absent)
+    sys.modules["apex.normalization"].FusedLayerNorm = torch.nn.LayerNorm
+    sys.modules["xformers"].ops = sys.modules["xformers.ops"]
+    sys.modules["xformers.ops"].memory_efficient_attention = lambda *qkv: torch.nn.functional.scaled_dot_product_attention(
+        *(part.transpose(1, 2) for part in qkv)).transpose(1, 2)  # fmt: skip
+    package = types.ModuleType("models")
+    package.__path__ = [str(checkout / "classification" / "models")]
+    sys.modules["models"] = package
+    network = importlib.import_module("models.models_eva").VisionTransformer(
+        img_size=224, patch_size=16, embed_dim=768, depth=12, num_heads=12, mlp_ratio=4 * 2 / 3, qkv_bias=True,
+        norm_layer=functools.partial(torch.nn.LayerNorm, eps=1e-6), subln=True, xattn=True, naiveswiglu=True, rope=True,
+        pt_hw_seq_len=14, intp_freq=True, use_mean_pooling=True, use_checkpoint=False, num_classes=0)  # fmt: skip
+    shapes = {name.replace("fc_norm.", "norm."): shape for name, shape in parameters(network).items()}
+    state = fill(shapes)
+    own = {name: state[name.replace("fc_norm.", "norm.")] for name in parameters(network)}
+    load(network, own)
+    seen, image = blocks_of(network), torch.from_numpy(noise(1, 3, 224, 224))
+    pooled = network.forward_features(image)
+    taps = [values(seen[block][:, 1:]) for block in (2, 5, 8, 11)]
+    patches = network.forward_features(image, return_patch_tokens=True)
+    with tempfile.NamedTemporaryFile(suffix=".pt") as file:
+        extra = {"mask_token": torch.zeros(1, 1, 768), "lm_head.weight": torch.zeros(512, 768), "lm_head.bias": torch.zeros(512)}
+        rotary = {name: value for name, value in network.state_dict().items() if name.endswith(TABLES)}
+        torch.save({name: torch.from_numpy(value) for name, value in state.items()} | rotary | extra, file.name)
+        loader = module(checkout, "eva_x").eva_x_base_patch16(file.name).eval()
+    return {"shapes": shapes, "buffers": tables(network), "image": values(pooled), "patches": values(patches), "taps": taps,
+            "loader": values(loader.forward_head(loader.forward_features(image), pre_logits=True))}  # fmt: skip
+
+
+def chexfound(checkout: Path) -> dict:
+    """Arguments of configs/train/vitl16_ibot333_highres512.yaml, 4 blocks in 2 chunks instead of 24 in 4, without xFormers."""
+    import os
+
+    import torch
+
+    os.environ["XFORMERS_DISABLED"] = "1"
+    layers = module(checkout, "chexfound.layers")
+    network = module(checkout, "chexfound.models.vision_transformer").DinoVisionTransformer(
+        img_size=512, patch_size=16, embed_dim=1024, depth=4, num_heads=16, mlp_ratio=4, num_register_tokens=4, init_values=1e-5,
+        block_fn=functools.partial(layers.NestedTensorBlock, attn_class=layers.MemEffAttention), ffn_layer="swiglufused",
+        block_chunks=2, qkv_bias=True, proj_bias=True, ffn_bias=True, interpolate_offset=0.1, interpolate_antialias=False)  # fmt: skip
+    shapes = {f"backbone.{name}": shape for name, shape in parameters(network).items()}
+    load(network, {name.removeprefix("backbone."): value for name, value in fill(shapes).items()})
+    image = torch.from_numpy(noise(1, 3, 512, 512))
+    found = network.forward_features(image)
+    taps = network.get_intermediate_layers(image, n=[0, 1, 2, 3], norm=False)
+    last = network.get_intermediate_layers(image, n=4, return_class_token=True)
+    return {"shapes": shapes, "image": values(found["x_norm_clstoken"]), "patches": values(found["x_norm_patchtokens"]),
+            "taps": [values(tap) for tap in taps], "last": [values(token) for _, token in last]}  # fmt: skip
+
+
 def values(tensor) -> dict:
     """Shape, length and every so many-th number."""
     found = np.asarray(tensor.detach().numpy() if hasattr(tensor, "detach") else tensor, dtype=np.float64)
@@ -181,7 +313,11 @@ def commit(checkout: Path) -> str:
 
 SOURCES = {"chexzero": "github.com/rajpurkarlab/CheXzero", "ark_plus": "github.com/jlianglab/Ark",
            "medimageinsight": "github.com/visual-layer/MedImageInsight (a public copy of Microsoft's code)",
-           "torchxrayvision_densenet121": "pypi.org/project/torchxrayvision"}  # fmt: skip
+           "torchxrayvision_densenet121": "pypi.org/project/torchxrayvision",
+           "ijepa_vith16_448": "github.com/facebookresearch/ijepa, src/models/vision_transformer.py",
+           "mrm": "github.com/RL4M/MRM-pytorch, model_mrm.py and NIH_ChestX-ray/models_vit.py",
+           "eva_x_base": "github.com/hustvl/EVA-X, classification/models/models_eva.py and eva_x.py",
+           "chexfound": "github.com/RPIDIAL/CheXFound, chexfound/models/vision_transformer.py"}  # fmt: skip
 
 
 def main(name: str, checkout: str) -> None:
