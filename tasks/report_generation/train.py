@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from .text import normalise
 
 VERSION = 1
 MICRO_BATCH = int(os.environ.get("RADBENCH_MICRO_BATCH", "16"))  # images per forward pass: changes memory, not the mean over a batch
+CHECKPOINT_SECONDS = 60  # between two checkpoints at least, and
+CHECKPOINT_SHARE = 20  # times as long as the last one took to write
 
 
 def main() -> None:
@@ -58,8 +61,9 @@ def train_reporter(dataset: str, encoder_name: str, spec: Mapping, results: Path
             width = next(forward(encoder, index, rows[:1], device, "patches")).shape[-1]
             reporter = build(protocol, width, reports, device)  # a language model that is not here is a gap before any image is encoded
             maps = Maps(encoder, index, rows, device, "patches", name=f"{name} patches")
-            losses = fit(reporter, maps, reports, protocol, device, name)
+            losses = fit(reporter, maps, reports, protocol, device, name, work / "checkpoint.pt")
             save(reporter, work, width, protocol)
+            (work / "checkpoint.pt").unlink(missing_ok=True)
             measured = measure(encoder, device)
         parameters = sum(value.numel() for value in reporter.parameters())
         reduced = reductions(protocol) + frozen.reductions()
@@ -69,43 +73,69 @@ def train_reporter(dataset: str, encoder_name: str, spec: Mapping, results: Path
     parts = {"version": VERSION, "protocol": dataclasses.asdict(protocol), "language_model": weights_fingerprint(protocol)}
     return artifact.build(results / "report_model" / dataset / encoder_name, kind="report_model", parents=[index_meta, *frozen.parents],
                           key_parts=frozen.key_parts("tasks.report_generation.train") | parts, make=make,
-                          absent_facts=frozen.facts())  # fmt: skip
+                          absent_facts=frozen.facts(), resumable=True)  # fmt: skip
 
 
-def fit(reporter: Reporter, maps: Maps, reports: list[str], protocol: Protocol, device: str, name: str) -> list[float]:
-    """Train projector and language model together; returns the mean token loss of each epoch."""
+def fit(
+    reporter: Reporter, maps: Maps, reports: list[str], protocol: Protocol, device: str, name: str, checkpoint: Path | None = None
+) -> list[float]:
+    """Train projector and language model together, going on from `checkpoint` when it exists; the mean token loss of each epoch."""
     trained = [value for value in reporter.parameters() if value.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=protocol.lr, weight_decay=0.0, fused=True)
     count, batch = len(reports), min(protocol.batch, len(reports))
     steps_per_epoch = max(1, count // batch)
-    steps, random, losses, step = protocol.epochs * steps_per_epoch, np.random.default_rng(protocol.seed), [], 0
-    report = Progress(name, steps * batch, "images")
+    steps, random = protocol.epochs * steps_per_epoch, np.random.default_rng(protocol.seed)
+    orders = [random.permutation(count) for _ in range(protocol.epochs)]
+    first, losses, total, words = 0, [], 0.0, 0
+    if checkpoint and checkpoint.exists():
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        first, losses, total, words = saved["step"], list(saved["losses"]), saved["total"], saved["words"]
+        reporter.load_state_dict(saved["reporter"]), optimiser.load_state_dict(saved["optimiser"])
+        del saved
+    report = Progress(name, steps * batch, "images", first * batch)
+    saved_at, wait = time.monotonic(), CHECKPOINT_SECONDS
     reporter.train()
-    for _ in range(protocol.epochs):
-        order, total, words = random.permutation(count), 0.0, 0
-        for number in range(steps_per_epoch):
-            warmup = max(1.0, protocol.warmup_share * steps)
-            share = step / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, steps - warmup)))
-            optimiser.param_groups[0]["lr"] = protocol.lr * share
-            places = order[number * batch : (number + 1) * batch]
-            tokens = 0
-            for start in range(0, len(places), MICRO_BATCH):
-                part = places[start : start + MICRO_BATCH]
-                with autocast(device):
-                    loss, known = reporter.loss(maps[part][0], [reports[place] for place in part])
-                loss.backward()
-                total, words, tokens = total + float(loss.detach()), words + known, tokens + known
-            for value in trained:  # the sum over the batch becomes the mean over its tokens
-                if value.grad is not None:
-                    value.grad.div_(tokens)
-            torch.nn.utils.clip_grad_norm_(trained, 1.0)  # Hugging Face's trainer, which LLaVA uses, clips at 1
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            step += 1
-            report.add(len(places), f"loss {total / words:.3f}")
-        losses.append(round(total / words, 5))
+    for step in range(first, steps):
+        epoch, number = divmod(step, steps_per_epoch)
+        warmup = max(1.0, protocol.warmup_share * steps)
+        share = step / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, steps - warmup)))
+        optimiser.param_groups[0]["lr"] = protocol.lr * share
+        places = orders[epoch][number * batch : (number + 1) * batch]
+        tokens = 0
+        for start in range(0, len(places), MICRO_BATCH):
+            part = places[start : start + MICRO_BATCH]
+            with autocast(device):
+                loss, known = reporter.loss(maps[part][0], [reports[place] for place in part])
+            loss.backward()
+            total, words, tokens = total + float(loss.detach()), words + known, tokens + known
+        for value in trained:  # the sum over the batch becomes the mean over its tokens
+            if value.grad is not None:
+                value.grad.div_(tokens)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)  # Hugging Face's trainer, which LLaVA uses, clips at 1
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        report.add(len(places), f"loss {total / words:.3f}")
+        if number == steps_per_epoch - 1:
+            losses.append(round(total / words, 5))
+            total, words = 0.0, 0
+        if checkpoint and time.monotonic() - saved_at >= wait and step + 1 < steps:
+            started = time.monotonic()
+            _save_checkpoint(checkpoint, {"step": step + 1, "losses": losses, "total": total, "words": words,
+                                          "reporter": reporter.state_dict(), "optimiser": optimiser.state_dict()})  # fmt: skip
+            saved_at = time.monotonic()
+            wait = max(CHECKPOINT_SECONDS, CHECKPOINT_SHARE * (saved_at - started))
     reporter.eval()
     return losses
+
+
+def _save_checkpoint(path: Path, state: dict) -> None:
+    """Straight to the disk, because a copy of 7 billion parameters and their moments (84 GB) fits into few memories."""
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb") as handle:
+        torch.save(state, handle)
+        handle.flush()
+        os.fsync(handle.fileno())
+    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from radbench import artifact
-from tasks.report_generation import clinical, model, text
+from tasks.report_generation import clinical, model, text, train
 from tasks.report_generation.generate import generate
 from tasks.report_generation.train import train_reporter
 
@@ -97,6 +97,39 @@ def test_reporter_tells_images_apart_and_survives_saving(tmp_path):
     assert reporter.eval().write(patches, 40) == reports
     model.save(reporter, tmp_path, 4, protocol)
     assert model.load(tmp_path, "cpu").write(patches, 40) == reports
+
+
+@pytest.mark.parametrize("killed_at", [2, 3, 5])
+def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch, killed_at):
+    """A training that is killed, in the middle or at the end of an epoch, goes on and ends with the weights of an undisturbed one."""
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(train, "CHECKPOINT_SHARE", 0)
+    protocol = model.Protocol(language_model="tiny", epochs=3, lr=1e-3, batch=2, tiny_width=32, tiny_layers=1, tiny_vocabulary=300)
+    reports = ["one heart", "two lungs", "three ribs", "four", "five zones", "six"]
+    features = torch.randn(6, 2, 2, 8, generator=torch.Generator().manual_seed(0))
+    maps = {"__getitem__": lambda self, places: [features[torch.from_numpy(places)]]}
+
+    def run(checkpoint, dies=None):
+        reporter, steps, real = model.build(protocol, 8, reports, "cpu"), [], torch.optim.AdamW.step
+
+        def step(self, *args, **options):
+            if len(steps) == dies:
+                raise KeyboardInterrupt
+            steps.append(1)
+            return real(self, *args, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.optim.AdamW, "step", step)
+            losses = train.fit(reporter, type("Kept", (), maps)(), reports, protocol, "cpu", "reports", checkpoint)
+        return losses, reporter.state_dict(), len(steps)
+
+    wanted, weights, steps = run(None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "checkpoint.pt", dies=killed_at)
+    losses, resumed, left = run(tmp_path / "checkpoint.pt")
+    assert losses == wanted and len(wanted) == 3 and left == steps - killed_at
+    for name, value in weights.items():
+        torch.testing.assert_close(resumed[name], value, rtol=0, atol=0)
 
 
 def test_the_stage_runs_on_images(phantom_results):
