@@ -53,10 +53,10 @@ MARGIN = 0.02  # of the non-inferiority tests, as shipped
 #: title -> the said logit of a true logit t, in data whose middle is m
 SAID: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "ECE, perfect": lambda t, m: t,
-    "a little too extreme": lambda t, m: (t + 0.3) / 0.8,
-    "far too extreme": lambda t, m: (t + 0.8) / 0.6,
-    "too high": lambda t, m: t + 0.25,
-    "wavy": lambda t, m: t + 0.4 * np.sin(5 * (t - m)),
+    "ECE, a little too extreme": lambda t, m: (t + 0.3) / 0.8,
+    "ECE, far too extreme": lambda t, m: (t + 0.8) / 0.6,
+    "ECE, too high": lambda t, m: t + 0.25,
+    "ECE, wavy": lambda t, m: t + 0.4 * np.sin(5 * (t - m)),
 }
 REPORTS, OF_A_PATIENT = 2460, 3  # MIMIC-CXR's test set is of this size
 QUALITY = (6.0, 9.0)  # chance that a word matches: mean 0.4
