@@ -14,7 +14,7 @@ from scipy.stats import norm
 from .bootstrap import Interval
 
 BINS = 10
-#: Resamples that an interval of the calibration error needs; more move its ends by less than a tenth of its width.
+#: Resamples with which the interval of the calibration error is content: more of them move its ends by a few percent of its width.
 DRAWS = 2000
 #: Columns of a recalibration line, in the order of `Line`.
 LINE_COLUMNS = tuple(f"calibration_{name}{end}" for name in ("intercept", "slope") for end in ("", "_low", "_high"))
@@ -85,7 +85,7 @@ def calibration_interval(gaps: np.ndarray, drawn: np.ndarray, level: float = 0.9
     Args:
         gaps: (J,) signed gap of each bin, sum of probabilities minus positives, as a share of the images; of a mean over
             replicates and labels all their bins, divided by the number of replicates and labels.
-        drawn: (B, J) the same bins on each resample of patients; the first ``DRAWS`` are used.
+        drawn: (B, J) the same bins on each resample of patients; ``DRAWS`` are enough.
 
     Returns:
         Fractions. ``median`` is the error of which half of the studies would show less than was observed: an estimate
@@ -98,7 +98,7 @@ def calibration_interval(gaps: np.ndarray, drawn: np.ndarray, level: float = 0.9
     >>> calibration_interval(np.array([0.002]), 0.002 + noise).low
     0.0
     """
-    noise = drawn[:DRAWS] - gaps
+    noise = drawn - gaps
     noise = noise[np.isfinite(noise).all(axis=1)]
     if not len(noise):
         return Interval(np.nan, np.nan, np.nan, np.nan, 0)

@@ -236,7 +236,7 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settin
                 two = percentile_interval(_two_level(m, settings)) if m.replicates.size > 1 and plain else None
                 line = lines.get(target) if metric in ("brier", "ece") else None
                 yield row | (dict(zip(LINE_COLUMNS, line.intercept + line.slope, strict=True)) if line else {}) | {
-                    "value": m.value, "sd": m.sd, "replicates": m.replicates.size, "median": interval.median,
+                    "resamples": m.samples.size, "value": m.value, "sd": m.sd, "replicates": m.replicates.size, "median": interval.median,
                     "low": interval.low, "high": interval.high, "bca_low": bca[0], "bca_high": bca[1],
                     "two_level_low": two.low if two else None, "two_level_high": two.high if two else None,
                     "resamples_valid": interval.valid, "n_images": m.n_images, "n_patients": m.n_patients, "n_positive": m.n_positive,

@@ -53,7 +53,8 @@ class Measurement:
     Attributes:
         target: label, ``Agg-<k>``, structure, structure set or ``report``.
         replicates: (R,) the metric on all test images, per fold or seed; empty when it was not computed.
-        replicate_samples: (R, B) the metric of each replicate on each resample; NaN where undefined.
+        replicate_samples: (R, B) the metric of each replicate on each resample; NaN where undefined. A calibration error is content
+            with the first `calibration.DRAWS` of them.
         n_images, n_patients: of the test images that the metric is about.
         n_positive: images with the label or the structure; None where there is no such thing.
         false_positive_images: segmentation only, images in which an absent structure is predicted.
@@ -162,10 +163,11 @@ def _calibration(
         per_bin[np.arange(target.size), :, cut.of_image] = np.stack([np.ones(target.size), one, target], axis=1)
         columns.append(per_bin.reshape(target.size, -1))
     sums = resamples.patient_sums(patients, np.concatenate(columns, axis=1))
-    whole, totals = sums.sum(axis=0), resamples.resampled(sums)  # one product for all
     replicates = len(score)
+    totals = resamples.resampled(sums[:, : 1 + replicates])
     with np.errstate(invalid="ignore", divide="ignore"):
-        brier = (totals[:, 1 : 1 + replicates] / totals[:, :1]).T
+        brier = (totals[:, 1:] / totals[:, :1]).T
+    whole, totals = sums.sum(axis=0), resamples.first(DRAWS).resampled(sums)  # one product for all bins
     gaps, drawn, start = [], [], 1 + replicates
     for cut in bins:
         stop = start + 3 * cut.count
@@ -177,7 +179,7 @@ def _calibration(
         Measurement(label, "brier", terms.mean(axis=1), brier, **size, patient_sums=sums[:, 1 : 1 + replicates].mean(axis=1),
                     patient_images=sums[:, 0]),
         Measurement(label, "ece", errors, samples, **size,
-                    gaps=(np.concatenate(gaps) / replicates, np.concatenate([one[:DRAWS] for one in drawn], axis=1) / replicates)),
+                    gaps=(np.concatenate(gaps) / replicates, np.concatenate(drawn, axis=1) / replicates)),
     ]  # fmt: skip
 
 
