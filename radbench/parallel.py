@@ -23,10 +23,12 @@ def in_parallel(function: Callable[[Item], Result], items: Iterable[Item], worke
 def worker_count(device: str = "cpu") -> int:
     """Threads that may prepare images: $RADBENCH_WORKERS, else the Slurm job's cores, else one.
 
-    For a GPU it is all cores of the machine, because they have nothing else to do than to feed it; on a CPU the network
-    needs the core that the workflow has given to the job.
+    For a GPU it is all cores of the machine, shared among the processes of torchrun, because they have nothing else to do than to
+    feed it; on a CPU the network needs the core that the workflow has given to the job.
     """
     chosen = os.environ.get("RADBENCH_WORKERS") or os.environ.get("SLURM_CPUS_PER_TASK")
     if chosen:
         return int(chosen)
-    return (os.cpu_count() or 1) if device.startswith("cuda") else 1
+    if not device.startswith("cuda"):
+        return 1
+    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

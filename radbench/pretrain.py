@@ -170,7 +170,7 @@ def train(work: Path | None, run: str, images: "Images", protocol: Protocol, dev
         pixels = (images.crops(rows, protocol, random) - mean) / std
         return pixels, *(torch.from_numpy(part) for part in draw_masks(len(rows), protocol.shape.grid, MaskProtocol(), random))
 
-    prepared = in_parallel(prepare, mine, worker_count())
+    prepared = in_parallel(prepare, mine, worker_count(device))
     while step < steps:
         rate, decay, momentum = schedules(step, steps, protocol.warmup_epochs / protocol.epochs, protocol)
         optimiser.param_groups[0]["weight_decay"] = decay

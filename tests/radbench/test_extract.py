@@ -123,11 +123,13 @@ def test_images_are_decoded_once_for_all_encoders(phantom_folder, tmp_path, monk
 
 
 def test_a_gpu_is_fed_by_all_cores(monkeypatch):
-    """Without a setting one thread prepares images for a CPU and every core for a GPU; a setting or Slurm's share decides for both."""
+    """Without a setting one thread prepares images for a CPU, and every core for a GPU or its share under torchrun; Slurm's share comes first."""
     for name in ("RADBENCH_WORKERS", "SLURM_CPUS_PER_TASK"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 12)
     assert worker_count() == 1 and worker_count("cuda:1") == 12
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert worker_count() == 1 and worker_count("cuda:1") == 3
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
     assert worker_count() == worker_count("cuda:0") == 3
 
