@@ -123,7 +123,7 @@ def test_images_are_decoded_once_for_all_encoders(phantom_folder, tmp_path, monk
 
 
 def test_a_gpu_is_fed_by_all_cores(monkeypatch):
-    """Without a setting one thread prepares images for a CPU, and every core for a GPU or its share under torchrun; Slurm's share comes first."""
+    """One thread prepares images for a CPU, every core for a GPU, or its share under torchrun; a setting or Slurm comes first."""
     for name in ("RADBENCH_WORKERS", "SLURM_CPUS_PER_TASK"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 12)
