@@ -14,7 +14,7 @@ from .measures import LOWER_IS_BETTER
 from .page import Html, details, join, panel_table, read_markdown, tag
 from .run import Run
 from .scores import METRIC_TITLES, TASKS, Encoder, Section, points
-from .subgroups import GAP, GROUP
+from .subgroups import GAP, GROUP, SMALLEST, SMALLEST_CLASS
 from .subgroups import METRICS as SUBGROUP_METRICS
 from .supplement import GROUPING_TITLES, curve_target, groups_in_words, rank_drawing, standings
 
@@ -129,13 +129,18 @@ def subgroups_section(run: Run, out: Path) -> Iterator[Html]:
         rows = one.more["subgroups"]
         metric = SUBGROUP_METRICS[TASKS[one.table]][0]
         yield tag("h3", f"{one.title}, {METRIC_TITLES[metric]}")
+        drawn = False
         for number, grouping in enumerate(dict.fromkeys(row["grouping"] for row in rows)):
             of = [row for row in rows if row["grouping"] == grouping and row["metric"] == metric]
             targets = [target for target in dict.fromkeys(row["target"] for row in of) if one.table == 5 or target in one.columns]
             figures = [_subgroup_figure(run, one, [row for row in of if row["target"] == target], target) for target in targets]
             if any(figures):
                 title = f"By {GROUPING_TITLES.get(grouping, grouping)}"
+                drawn = True
                 yield details(title, tag("div", figures, class_="figures"), open_=number == 0)
+        if not drawn:
+            yield tag("p", f"No two groups of a kind have the {SMALLEST} patients and, of each class, {SMALLEST_CLASS} images that numbers "
+                      "need; the table names them.")  # fmt: skip
     yield _table(run, "subgroups", out) or Html("")
 
 
@@ -169,6 +174,8 @@ def learning_section(run: Run, out: Path) -> Iterator[Html]:
         target = curve_target(rows)
         if target is None:
             continue
+        if len({row["train_images"] for row in rows if row["value"]}) < 2:
+            continue  # the full probe alone is no curve
         encoders = _leading(run, one, target, "auprc", {row["encoder"] for row in rows})
         if not drawn:
             yield tag("p", HOW_TO_READ_CURVES, f"{run.reference.title} and the others with the best AUPRC of the full probe.")
@@ -189,7 +196,7 @@ def learning_section(run: Run, out: Path) -> Iterator[Html]:
                                    curves(lines, name, "training images", ratio=True, dots=True)))  # fmt: skip
         yield tag("div", figures, class_="figures")
     if not drawn:
-        yield tag("p", "No learning curve was measured.")
+        yield tag("p", "No learning curve was measured: the probes learned from all training images only (shares of their protocol).")
     yield _table(run, "learning_curves", out) or Html("")
 
 
@@ -202,7 +209,7 @@ def cost_quality(rows: Sequence[Mapping[str, Any]], panels: Sequence[Any]) -> It
     shown = [row for row in rows if row.get("seconds") and row["mean_rank"] is not None]
     if len(shown) > 1:
         yield tag("p", "Mean rank over all columns, best on top, against the seconds of all stages of an encoder. Filled: no other "
-                  "encoder is both faster and better. Seconds of different machines are not comparable.")  # fmt: skip
+                  "encoder is both faster and better; controls are grey. Seconds of different machines are not comparable.")  # fmt: skip
         places = [Place(row["encoder_title"], row["seconds"], row["mean_rank"], "control" if row["control"] else "encoder",
                         bool(row["pareto"])) for row in shown]  # fmt: skip
         names = tag("ol", [tag("li", place.label + " (control)" * (place.role == "control")) for place in places], class_="names")

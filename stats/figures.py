@@ -280,8 +280,8 @@ def scatter(places: Sequence[Place], title: str, up: str) -> Html:
     marks += [tag("text", f"{s:g}", x=x(s), y=bottom + 16, text_anchor="middle", class_="soft") for s in seconds]
     marks.append(tag("text", "seconds", x=WIDTH - 14, y=bottom + 30, text_anchor="end", class_="soft"))
     for number, place in enumerate(places, start=1):
-        marks.append(tag("circle", cx=x(place.across), cy=y(place.up), r=5, stroke_width=1.8, class_=place.role if place.marked else
-                         f"{place.role} hollow"))  # fmt: skip
+        kind = f"{place.role} {'full' if place.marked else 'hollow'}"
+        marks.append(tag("circle", cx=x(place.across), cy=y(place.up), r=5, stroke_width=1.8, class_=kind))
         marks.append(tag("text", str(number), x=_number(float(x(place.across)) + 8), y=_number(float(y(place.up)) - 6)))
     words = "; ".join(f"{n}: {p.label}, {p.across:.3g} s, {up} {p.up:.2f}" for n, p in enumerate(places, start=1))
     return _svg(height, f"{title}: {words}", marks)

@@ -19,6 +19,8 @@ HOW_TO_READ_PROVENANCE = (
     "its files and is what its descendants record. Each name leads to the artefact's row. A parent marked "
     "“changed since” is no longer the one the artefact was made from."
 )
+#: Stands for an empty name of a view or site.
+UNRECORDED = "not recorded"
 
 
 def data_section(run: Run) -> Iterator[Html]:
@@ -34,21 +36,23 @@ def data_section(run: Run) -> Iterator[Html]:
             continue
         quarantined = facts.get("quarantined")
         unreadable = "No file was" if quarantined == 0 else f"{_count(quarantined)} files were"
-        sentence = (f"{_count(facts.get('images'))} images of {_count(facts.get('patients'))} patients: "
+        known = facts.get("patient_ids") is not False
+        patients = f" of {_count(facts.get('patients'))} patients" if known else ""
+        sentence = (f"{_count(facts.get('images'))} images{patients}: "
                     f"{_count(facts.get('frontal'))} frontal, {_count(facts.get('lateral'))} lateral. "
                     f"{unreadable} quarantined as unreadable. {_count(facts.get('reports'))} images have a report."
                     )  # fmt: skip
-        if facts.get("patient_ids") is False:
+        if not known:
             sentence += " The data carry no patient ids, so splits and intervals treat images as independent."
         yield tag("p", sentence)
-        kinds = [f"{title}: {', '.join(f'{key} {_count(n)}' for key, n in facts[name].items())}."
-                 for name, title in (("views", "Views"), ("sites", "Sites")) if facts.get(name)]  # fmt: skip
+        kinds = [f"{title}: {', '.join(f'{key or UNRECORDED} {_count(n)}' for key, n in facts[name].items())}."
+                 for name, title in (("views", "Views"), ("sites", "Sites")) if any(facts.get(name) or ())]  # fmt: skip
         kinds += [f"Structures: {', '.join(facts['structures'])}."] if facts.get("structures") else []
         yield bullets(kinds) or Html("")
         splits = facts.get("splits") or {}
         if splits:
-            rows = [[split, _count(n.get("images")), _count(n.get("patients"))] for split, n in splits.items()]
-            yield table("Splits, by patient", ["Split", "Images", "Patients"], rows)
+            rows = [[split, _count(n.get("images")), _count(n.get("patients")) if known else "–"] for split, n in splits.items()]
+            yield table("Splits, by patient" if known else "Splits", ["Split", "Images", "Patients"], rows)
         if labels := facts.get("labels"):
             rows = [[label, *(_states(of_label.get(split) or {}) for split in splits)]
                     for label, of_label in labels.items()]  # fmt: skip

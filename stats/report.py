@@ -326,7 +326,7 @@ def pretraining_section(run: Run) -> Iterator[Html]:
 
 def _pretraining_sentence(run: Run, name: str, log: pd.DataFrame) -> str:
     facts, first, last = run.sidecars[f"pretrain/{name}"].facts, log.iloc[0], log.iloc[-1]
-    text = f"{facts.get('images', '?')} images, {facts.get('epochs', '?')} epochs, {facts.get('steps', '?')} steps; "
+    text = f"{facts.get('images', '?')} images, epochs {facts.get('epochs', '?')}, steps {facts.get('steps', '?')}; "
     shown = [f"{LOG_TITLES[key].lower() if key != 'feature_sd' else 'feature SD'} {first[key]:.3g} to {last[key]:.3g}"
              for key in ("loss", "feature_sd", "feature_rank", "feature_cosine") if key in log]  # fmt: skip
     collapsed = last.get("feature_rank", np.inf) < 2

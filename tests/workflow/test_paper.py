@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 
@@ -81,3 +82,11 @@ def test_the_chain_of_sidecars_closes(finished):
     done = subprocess.run([sys.executable, "-m", "radbench.artifact", "verify", "results"], cwd=finished.parent, capture_output=True,
                           text=True, env={"PYTHONPATH": str(ROOT)})  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def test_no_heading_of_the_page_stands_alone(finished):
+    """Where nothing can be drawn (few patients in a group, no curve), the page says so below the heading; one point is no curve."""
+    page = (finished / "report" / "index.html").read_text()
+    assert not re.search(r"</h[23]>\s*(<h[23]|</section>|<details[^>]*><summary>The table)", page)
+    assert "No two groups of a kind have the 10 patients" in page and "No learning curve was measured" in page
+    assert "Sites: 7" not in page and "75 images of 75 patients" not in page  # VinDr-CXR tells neither sites nor patients
