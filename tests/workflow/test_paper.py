@@ -87,6 +87,6 @@ def test_the_chain_of_sidecars_closes(finished):
 def test_no_heading_of_the_page_stands_alone(finished):
     """Where nothing can be drawn (few patients in a group, no curve), the page says so below the heading; one point is no curve."""
     page = (finished / "report" / "index.html").read_text()
-    assert not re.search(r"</h[23]>\s*(<h[23]|</section>|<details[^>]*><summary>The table)", page)
+    assert not re.search(r"</h3>\s*(<h[23]|</section>|<details[^>]*><summary>The table)", page)
     assert "No two groups of a kind have the 10 patients" in page and "No learning curve was measured" in page
     assert "Sites: 7" not in page and "75 images of 75 patients" not in page  # VinDr-CXR tells neither sites nor patients
