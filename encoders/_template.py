@@ -1,4 +1,4 @@
-"""Fill this in: copy it to encoders/<id>.py (the file's stem is the encoder's id), then `python -m radbench.check <id>`.
+"""Fill this in (`make encoder NAME=<id>` has copied it: the file's stem is the encoder's id), then `python -m radbench.check <id>`.
 
 Say in one line what the encoder is and where it is published. The file must define exactly one Encoder. Import the
 deep learning library inside `load`: this file is imported whenever encoders are listed.

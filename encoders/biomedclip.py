@@ -13,6 +13,10 @@ class BiomedClip(Encoder):
     card = Card(
         title="BiomedCLIP", paper_name="BiomedCLIP", architecture="ViT-B/16", image_size=224, patch=16, dim=768, params=85_798_656,
         weights="hf:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", files=(FILE,),
+        # "Update ckpt." replaced the file under main: up to 06889418 it is that of "push_pretrained_to_hf_hub util (#5)", from 19a9890
+        # on this one, whose sha256 the hub shows. The release's notebook was rerun with it, and who names no revision gets it
+        revision="9f341de24bfb00180f1b847274256e9b65a3a32e",
+        digest="sha256:52cc993c5c5ff962bd0c60931874bc001e7e9b41666a385530f4a036294576be",
         how_to_get="python -m radbench.weights biomedclip downloads 784 MB from "
         "huggingface.co/microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224 (open, no account)",
         pooling="CLS token after the final norm, before the projection", pretrained_on=("pmc_15m",), levels=(2, 5, 8, 11),
@@ -20,7 +24,8 @@ class BiomedClip(Encoder):
         licence="MIT", citation="arXiv 2303.00915",
         notes="image tower without the 768 x 512 projection, no text model is downloaded; taps are block outputs before the final "
         "norm; the paper's 256 tokens are 196 at 224 pixels; the figures of PubMed Central include chest radiographs, whose data "
-        "sets are not known; not verified here: keys, commit and sha256 of the released file, its licence",
+        "sets are not known; the checkpoint is the later of two that have stood under main (`revision: "
+        "06889418e18d0e9fd5de56a7d6c32cdd84b61264` has the earlier); not verified here: keys of the released file",
     )  # fmt: skip
 
     def load(self, device):

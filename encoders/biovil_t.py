@@ -16,8 +16,9 @@ class BioVilT(Encoder):
     card = Card(
         title="BioViL-T", paper_name="BioViL-T", architecture="ResNet-50", image_size=CROP, patch=32, dim=2048, params=23_508_032,
         weights="hf:microsoft/BiomedVLP-BioViL-T", files=(FILE,), revision="v1.0",
+        digest="md5:a83080e2f23aa584a4f2b24c39b1bb64",  # hi-ml checks it after its own download
         how_to_get="python -m radbench.weights biovil_t downloads 110 MB from huggingface.co/microsoft/BiomedVLP-BioViL-T "
-        "at tag v1.0 (open, no account); md5 a83080e2f23aa584a4f2b24c39b1bb64",
+        "at tag v1.0 (open, no account)",
         pooling="mean of layer4", pretrained_on=("mimic_cxr",), licence="MIT", citation="arXiv 2301.04558", field=CROP / RESIZE,
         notes="input is stretched to its own minimum and maximum and not normalised; the paper's 27 M count unused parts (ImageNet "
         "head, pooler over two visits, projection); taps are layer1 to layer4 on layer3's grid of 28 x 28: layer1 and layer2 "

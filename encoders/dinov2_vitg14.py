@@ -18,6 +18,7 @@ class Dinov2Giant(Encoder):
     card = Card(
         title="DINOv2 ViT-g/14", paper_name="DINO-v2", architecture="ViT-g/14", image_size=518, patch=14, dim=1536,
         params=1_136_479_232, weights="hf:timm/vit_giant_patch14_dinov2.lvd142m", files=("model.safetensors",),
+        revision="dd22bb6485eeb29d67273f76d983061298bdc7f0",  # the hub's list of files at this commit: model.safetensors, 4.55 GB
         how_to_get="python -m radbench.weights dinov2_vitg14 downloads 4.5 GB from "
         "huggingface.co/timm/vit_giant_patch14_dinov2.lvd142m (open, no account); Meta's dinov2_vitg14_pretrain.pth works too, as "
         "a path in the configuration",
@@ -25,7 +26,7 @@ class Dinov2Giant(Encoder):
         mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation="bicubic",
         licence="Apache-2.0", citation="arXiv 2304.07193",
         notes="the paper writes ViT-G/14, the released network is ViT-g/14 (giant); taps are block outputs before the final "
-        "norm; not verified here: commit and sha256 of the released file",
+        "norm; not verified here: sha256 of the released file",
     )  # fmt: skip
     options = {"pooling": Option("cls", ("cls", "cls_mean"), why="the release's global feature; DINOv2's own linear probe also tries "
                                  "the CLS token beside the mean of the patch tokens, twice as wide")}  # fmt: skip

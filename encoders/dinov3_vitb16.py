@@ -15,12 +15,15 @@ class Dinov3Base(Encoder):
     card = Card(
         title="DINOv3 ViT-B/16", architecture="ViT-B/16", image_size=224, patch=16, dim=768, params=85_660_416,
         weights="hf:facebook/dinov3-vitb16-pretrain-lvd1689m", files=("model.safetensors",), gated=True,
+        # several public projects pin this commit and record this sha256 of its 342,662,192 bytes
+        revision="5931719e67bbdb9737e363e781fb0c67687896bc",
+        digest="sha256:9a21ac3df0c63839d62612dda6f454d816c25611cc7a52966ed5a5a94921dc8b",
         how_to_get="accept the licence on huggingface.co/facebook/dinov3-vitb16-pretrain-lvd1689m and log in (hf auth login), then "
         "python -m radbench.weights dinov3_vitb16 downloads 343 MB",
         pooling=POOLING["cls"], pretrained_on=("lvd_1689m",), levels=(2, 5, 8, 11),
         mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), licence="DINOv3 License", citation="arXiv 2508.10104",
-        notes="taps are block outputs before the final norm; the four storage tokens are dropped; not verified here: commit and sha256 "
-        "of the released file",
+        notes="taps are block outputs before the final norm; the four storage tokens are dropped; commit and sha256 are those that "
+        "public projects record, for the repository is gated",
     )  # fmt: skip
     options = {
         "image_size": Option(224, why="the side of the release's preprocessor; rotary positions take any multiple of 16, as the network "

@@ -14,14 +14,15 @@ class EvaXBase(Encoder):
     card = Card(
         title="EVA-X-B", architecture="ViT-B/16 (SwiGLU, rotary)", image_size=224, patch=16, dim=768, params=85_850_880,
         weights="hf:MapleF/eva_x", files=("eva_x_base_patch16_merged520k_mim.pt",),
+        revision="2ffd2c9d7a714e53c8c485e581a51d1fc278d6de",  # the hub's history of the file: its one upload
         how_to_get="python -m radbench.weights eva_x_base downloads eva_x_base_patch16_merged520k_mim.pt from huggingface.co/MapleF/eva_x "
         "(open, no account)",
         pooling="mean of patch tokens, then the final norm", pretrained_on=("chexpert", "mimic_cxr", "nih_cxr14"), levels=(2, 5, 8, 11),
         mean=0.49185243, std=0.28509309, interpolation="bicubic", field=224 / 256, licence="MIT (badge; no licence file)",
         citation="arXiv 2405.05237",
         notes="shortest side 256 and the central 224, as the release's evaluation on ChestX-ray14: an eighth of the side is not seen; "
-        "patch features are after the final norm, taps before it; stored in half precision; not verified here: commit and sha256 of "
-        "the released file, its list of training sets",
+        "patch features are after the final norm, taps before it; stored in half precision; not verified here: sha256 of the released "
+        "file, its list of training sets",
     )  # fmt: skip
 
     def load(self, device):

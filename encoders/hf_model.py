@@ -2,36 +2,59 @@
 
 import dataclasses
 import functools
+import inspect
 import json
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from radbench.artifact import Absent
 from radbench.encoder import Card, Encoder, Features, Option, one_grid, ready
 from radbench.errors import ConfigError, WeightsError
 from radbench.image import normalise, resize, resize_shortest
+from radbench.weights import chosen, looks_like, read_tensors
 
-WHERE, PROCESSOR = "encoders/hf_model.py", "preprocessor_config.json"
+WHERE, PROCESSOR, WEIGHTS = "encoders/hf_model.py", "preprocessor_config.json", "model.safetensors|pytorch_model.bin"
 POOLINGS = {"pooler": "the model's own pooled output", "cls": "first token of its final output", "mean": "mean of its final map"}
 RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box"}  # Pillow's numbers
 #: the processor of a tiny ViT with random weights, which stands in where no model is named
 STAND_IN = {"size": {"height": 64, "width": 64}, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+#: parts of names of what a file may hold besides the image tower: text and its numbers, projections, heads, decoders, tables
+UNUSED = ("text_model", "text_encoder", "text_decoder", "text_projection", "language_model", "language_projection", "visual_projection",
+          "logit_scale", "logit_bias", "pooler", "classifier", "cls_classifier", "distillation_classifier", "lm_head", "head", "heads",
+          "decoder", "mask_token", "position_ids", "relative_position_index", "num_batches_tracked")  # fmt: skip
+
+
+class Preparation(NamedTuple):
+    """What preprocessor_config.json asks for: resize, filter, crop, factor on [0, 1], mean, std, share of the side that the crop keeps."""
+
+    size: dict[str, int]
+    interpolation: str
+    crop: dict[str, int] | None
+    factor: float
+    mean: float | list[float]
+    std: float | list[float]
+    kept: float
 
 
 class HfModel(Encoder):
     generic = True
     card = Card(
         title="Hugging Face model", architecture="see the title", image_size=None, patch=None, dim=None, params=None,
-        files=("config.json", PROCESSOR, "model.safetensors"), weights="hf:<owner>/<name>", how_to_get="name a model: hf:<owner>/<name>",
+        files=("config.json", PROCESSOR, WEIGHTS), weights="hf:<owner>/<name>", how_to_get="name a model: hf:<owner>/<name>",
         pooling=POOLINGS["pooler"], pretrained_on=("unknown",), licence="that of the model", citation="that of the model",
         notes="network and preprocessing are those of the repository's config.json and preprocessor_config.json; every parameter that is "
-        "used has to be in the file, what else is in it (a text tower, a classifier) is left; taps are four blocks at equal distances "
-        "before the final norm, or the last four stages on the third's grid; what the model was pretrained on is not known here unless "
-        "the configuration says it, so overlaps with test data are not marked",
+        "used has to be in its one weight file, and what else is in it has to be a text tower, a projection, a head or a decoder; taps "
+        "are four blocks at equal distances before the final norm, or the last four stages on the third's grid; what the model was "
+        "pretrained on is not known here unless the configuration says it, so overlaps with test data are not marked",
     )  # fmt: skip
     options = {
         "model": Option("", why="<owner>/<name>; without one a tiny random ViT stands in, for checks"),
         "pooling": Option("pooler", tuple(POOLINGS), why="where a checkpoint has no pooler, loading says so: then cls or mean"),
+        "image_size": Option(0, why="0 is the processor's; another side takes the place of its, and positions are interpolated"),
         "field": Option(None, why="share of the side that the processor's crop keeps, such as 0.875; segmentation asks for it"),
         "pretrained_on": Option([], why="data set names, as in `sources` of an index: results on these get a mark"),
+        "ignore": Option([], why="further parts of names of tensors that the file may hold and the network does not use"),
         "trust_remote_code": Option(None, why="true runs Python code from the repository on this machine; nothing else does"),
     }
 
@@ -45,41 +68,98 @@ class HfModel(Encoder):
 
     @property
     def _folder(self):
+        """Where config.json and the processor are: beside a weight file that is given by its own path."""
         return self.weights if self.weights is None or self.weights.is_dir() else self.weights.parent
 
     def load(self, device):
-        import torch
-        from transformers import AutoConfig, AutoModel, ViTConfig
+        from transformers import AutoModel, ViTConfig
 
         trust = self.options["trust_remote_code"]
         if trust not in (None, True, False):
             raise ConfigError(WHERE, "option trust_remote_code", got=repr(trust), expected="true or false")
-        if self.weights is None:
-            if self.options["model"]:
-                raise Absent(f"its architecture is in its files: {self.card.how_to_get}")
+        if self.weights is not None:
+            self.net = ready(self._released(trust is True), device)
+        elif self.options["model"]:
+            raise Absent(f"its architecture is in its files: {self.card.how_to_get}")
+        else:
             tiny = ViTConfig(hidden_size=48, num_hidden_layers=4, num_attention_heads=3, intermediate_size=96, image_size=64, patch_size=8)
             self.net = ready(AutoModel.from_config(tiny), device)
-            return
-        code = {"trust_remote_code": trust is True, "local_files_only": True}
+        self._try_one_image(device)
+
+    def _released(self, trust: bool):
+        """The network of config.json, filled from exactly the file that was given or is in the folder."""
+        import torch
+        from transformers import AutoConfig, AutoModel
+
+        file = chosen(self.weights, WEIGHTS) if self.weights.is_dir() else self.weights
+        code = {"trust_remote_code": trust, "local_files_only": True}
         try:
             config = AutoConfig.from_pretrained(self._folder, **code)
             config = getattr(config, "vision_config", config)  # of a model of images and text, the image tower
-            self.net, info = AutoModel.from_pretrained(self._folder, config=config, dtype=torch.float32, output_loading_info=True, **code)
+            with torch.device("meta"):
+                kind = type(AutoModel.from_config(config, trust_remote_code=trust))
+            state = self._tensors(file)
+            net, info = kind.from_pretrained(None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True,
+                                             ignore_mismatched_sizes=True)  # fmt: skip
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
             remote, got = "trust_remote_code" in str(error), f"{type(error).__name__}: {error}".split("\n")[0]
             what = "needs code from its repository" if remote else "cannot be loaded"
             fix = "option trust_remote_code: true, if you trust its owner" if remote else self.card.how_to_get
             raise WeightsError(self._folder, what, got=got, fix=fix) from None
+        self._hold_against(file, info, looks_like(state))
+        return net
+
+    def _tensors(self, file) -> dict:
+        """The content of the weight file, which has to be tensors by name."""
+        content = read_tensors(file, self.card.how_to_get)
+        if isinstance(content, dict) and all(hasattr(value, "shape") for value in content.values()):
+            return content
+        looks = looks_like(content) if isinstance(content, dict) else type(content).__name__
+        raise WeightsError(file, f"not the weights of a network but {looks or 'a container'}", got=sorted(map(str, content))[:6],
+                           expected="a state dict", fix=self.card.how_to_get)  # fmt: skip
+
+    def _hold_against(self, file, info: dict[str, Any], looks: str) -> None:
+        """Refuse a file whose tensors have other shapes than the network of config.json, or that lacks some, or that holds more."""
+        other = [f"{name} is {tuple(found)} and not {tuple(wanted)}" for name, found, wanted in sorted(info["mismatched_keys"])]
+        if other:
+            raise WeightsError(file, "not the weights of this network", got="; ".join(other[:4]), fix=self.card.how_to_get)
         missing = sorted(info["missing_keys"])
-        if missing and (self.options["pooling"] == "pooler" or not all("pooler." in key for key in missing)):
-            only = all("pooler." in key for key in missing)
-            raise WeightsError(self._folder, "parameters are not in the file", got=missing[:4],
-                               fix="option pooling: cls or mean" if only else self.card.how_to_get) from None  # fmt: skip
-        ready(self.net, device)
+        only = all("pooler." in key for key in missing)
+        if missing and (self.options["pooling"] == "pooler" or not only):
+            what = f"not the weights of this network but {looks}: " if looks else ""
+            raise WeightsError(file, f"{what}parameters are not in the file", got=missing[:4],
+                               fix="option pooling: cls or mean" if only else self.card.how_to_get)  # fmt: skip
+        known = {*UNUSED, *self.options["ignore"]}
+        more = sorted(key for key in info["unexpected_keys"] if not known & set(key.split(".")))
+        if more:
+            raise WeightsError(file, f"has {len(more)} tensors that the network in config.json does not", got=more[:4],
+                               expected=f"nothing more than {', '.join(UNUSED)}",
+                               fix="the config.json of this file; or, if they are not of the image tower, option ignore")  # fmt: skip
+
+    def _try_one_image(self, device) -> None:
+        """One grey image through the network: a side that it does not take is named now, and not in the middle of a run."""
+        import torch
+
+        image = torch.from_numpy(np.array(self.preprocess(np.full((64, 64), 0.5, np.float32))))[None].to(device)
+        try:
+            with torch.inference_mode():
+                self._forward(image)
+        except (ValueError, RuntimeError, TypeError) as error:
+            side, wanted = image.shape[-1], getattr(self.net.config, "image_size", None)
+            asked = self.options["image_size"]
+            where = f"{WHERE}: option image_size" if asked else self._folder / PROCESSOR
+            fix = f"remove image_size, or set it to {wanted}" if asked else f"option image_size: {wanted}"
+            raise ConfigError(where, "the network does not take an input of this side",
+                              got=f"{side} ({type(error).__name__}: {error})".split("\n")[0],
+                              expected=wanted or "see config.json", fix=fix) from None  # fmt: skip
+
+    def _forward(self, images, **more):
+        """The network's output; positions are interpolated where another side was asked for and the network can."""
+        can = self.options["image_size"] and "interpolate_pos_encoding" in inspect.signature(self.net.forward).parameters
+        return self.net(images, **more, **({"interpolate_pos_encoding": True} if can else {}))
 
     @functools.cached_property
-    def _processor(self):
-        """(rows and cols to resize to, or shortest side; filter; crop; factor; mean; std) of preprocessor_config.json."""
+    def _processor(self) -> Preparation:
         file = self._folder / PROCESSOR if self.weights is not None else None
         try:
             said = STAND_IN if file is None else json.loads(file.read_text())
@@ -107,10 +187,15 @@ class HfModel(Encoder):
             )
         plain = not said.get("do_normalize", True)
         factor = said.get("rescale_factor", 1 / 255) * 255 if said.get("do_rescale", True) else 255.0
-        return size, RESAMPLE[said["resample"]], crop, factor, 0.0 if plain else said["image_mean"], 1.0 if plain else said["image_std"]
+        kept = crop["height"] / size.get("shortest_edge", size.get("height")) if crop else 1.0
+        if side := self.options["image_size"]:  # in place of the processor's, with the same share of the image
+            ratio = side / (crop or size)["height"]
+            size, crop = _scaled(size, ratio), _scaled(crop, ratio) if crop else None
+        return Preparation(size, RESAMPLE[said["resample"]], crop, factor, 0.0 if plain else said["image_mean"],
+                           1.0 if plain else said["image_std"], kept)  # fmt: skip
 
     def preprocess(self, image):
-        size, interpolation, crop, factor, mean, std = self._processor
+        size, interpolation, crop, factor, mean, std, _ = self._processor
         if "height" in size:
             small = resize(image, size["height"], size["width"], interpolation)
         else:
@@ -123,7 +208,7 @@ class HfModel(Encoder):
         return normalise(small.clip(0, 1) * factor, mean, std, 3 if plain_number(mean) else len(mean))
 
     def encode(self, images):
-        out = self.net(images)
+        out = self._forward(images)
         patches, prefix = self._grid(out.last_hidden_state, images)
         pooling = self.options["pooling"]
         if pooling == "pooler" and getattr(out, "pooler_output", None) is None:
@@ -151,11 +236,10 @@ class HfModel(Encoder):
         return state[:, prefix:].unflatten(1, sides), prefix
 
     def encode_levels(self, images):
-        size, _, crop, *_ = self._processor
-        kept = crop["height"] / size.get("shortest_edge", size.get("height")) if crop else 1.0
+        kept = self._processor.kept
         if abs(kept - self.card.field) > 1e-6:
             raise ConfigError(WHERE, f"the processor of {self.options['model']} keeps {kept} of the side", fix=f"option field: {kept}")
-        out = self.net(images, output_hidden_states=True)
+        out = self._forward(images, output_hidden_states=True)
         states = getattr(out, "reshaped_hidden_states", None) or out.hidden_states
         if not states or len(states) < 5:
             raise ConfigError(WHERE, f"{self.options['model']} cannot be tapped in four places", fix="leave segmentation out")
@@ -164,6 +248,10 @@ class HfModel(Encoder):
         blocks = len(states) - 1  # states[k] leaves block k, counted from 1
         taps = [states[number * blocks // 4] for number in (1, 2, 3, 4)]
         return [self._grid(state, images)[0].permute(0, 3, 1, 2) for state in taps]
+
+
+def _scaled(sides: dict[str, int], ratio: float) -> dict[str, int]:
+    return {name: round(side * ratio) for name, side in sides.items()}
 
 
 def plain_number(value) -> bool:

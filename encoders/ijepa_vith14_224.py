@@ -16,13 +16,14 @@ class IJepaH14(Encoder):
     card = Card(
         title="I-JEPA ViT-H/14", architecture="ViT-H/14", image_size=224, patch=14, dim=1280, params=630_762_240,
         weights="hf:facebook/ijepa_vith14_1k", files=("model.safetensors",),
+        revision="973dbab2f91c91f9ca9219d92ec005bca969e744",  # the head of main ("8 commits"); the hub's list of files at this commit
         how_to_get="python -m radbench.weights ijepa_vith14_224 downloads 2.5 GB from huggingface.co/facebook/ijepa_vith14_1k (open, "
         "no account); Meta's dl.fbaipublicfiles.com/ijepa/IN1K-vit.h.14-300e.pth.tar (10 GB, read whole into memory) works too, as a "
         "path in the configuration, and alone holds the target encoder",
         pooling="mean of patch tokens after the final norm", pretrained_on=("imagenet_1k",), levels=(7, 15, 23, 31),
         mean=STATISTICS["imagenet"][0], std=STATISTICS["imagenet"][1], licence="CC BY-NC 4.0", citation="arXiv 2301.08243",
         notes="the parameters include the fixed table of positions; taps are block outputs before the final norm; not verified here: "
-        "commit and sha256 of the released files",
+        "sha256 of the released files",
     )  # fmt: skip
     options = {
         "weights_of": Option("context", tuple(PARTS), why="what the hub release holds (and timm takes); the I-JEPA paper evaluates the "
@@ -45,7 +46,7 @@ class IJepaH14(Encoder):
 
         # 0.6 billion parameters are not drawn at random only to be overwritten: with weights the network starts empty
         with torch.device("cpu" if self.weights is None else "meta"):
-            self.vit = timm.create_model(self.network, num_classes=0)
+            self.vit = timm.create_model(self.network, img_size=self.card.image_size, num_classes=0)
         if self.weights is not None:
             load_strict(self.vit, self.weights, self.card.files[0], select=self._trunk, assign=True, fix=self.card.how_to_get)
         ready(self.vit, device)

@@ -14,11 +14,13 @@ class RadDinoMaira2(RadDino):
     card = dataclasses.replace(
         RadDino.card, title="RAD-DINO-MAIRA-2", paper_name="", weights="hf:microsoft/rad-dino-maira-2",
         files=("config.json", PREPROCESSOR, "model.safetensors"), mean=None, std=None,
+        revision="a6132efb9268859545e9f68be18a76a6473f174a",  # the hub's list of files at this commit, the head of main, has the three
+        pretrained_on=(*RadDino.card.pretrained_on, "unknown"),
         how_to_get="python -m radbench.weights rad_dino_maira2 downloads 346 MB from huggingface.co/microsoft/rad-dino-maira-2; read "
         "its licence there (MSRLA, research only)", licence="MSRLA", citation="arXiv 2406.04449",
         notes="not the RAD-DINO control of the paper; mean and standard deviation are read from the release's preprocessor_config.json; "
-        "taps are block outputs before the final norm; not verified here: commit and sha256 of the released file, its list of training "
-        "sets (RAD-DINO's and more, private ones among them)",
+        "taps are block outputs before the final norm; trained on RAD-DINO's sets and more, private ones among them, so that overlaps "
+        "with other data are unknown; not verified here: sha256 of the released file, its list of training sets",
     )  # fmt: skip
 
     def __init__(self, weights=None, options=None):

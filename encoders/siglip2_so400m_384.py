@@ -13,12 +13,13 @@ class Siglip2(Encoder):
     card = Card(
         title="SigLIP 2 So400m@384", architecture="ViT-So400m/14", image_size=384, patch=14, dim=1152, params=428_225_600,
         weights="hf:google/siglip2-so400m-patch14-384", files=("model.safetensors",),
+        revision="e8e487298228002f3d8a82e0cd5c8ea9c567f57f",  # the snapshot that many public projects name
         how_to_get="python -m radbench.weights siglip2_so400m_384 downloads 4.5 GB from "
         "huggingface.co/google/siglip2-so400m-patch14-384 (open, no account)",
         pooling=POOLINGS["map"], pretrained_on=("webli",), levels=(6, 13, 20, 26), mean=0.5, std=0.5,
         licence="Apache-2.0", citation="arXiv 2502.14786",
         notes="27 x 27 patches, the last 6 pixels of each side are in none; taps are block outputs before the final norm; not "
-        "verified here: keys, commit and sha256 of the released file, and its preprocessor_config.json",
+        "verified here: keys and sha256 of the released file, and its preprocessor_config.json",
     )  # fmt: skip
     options = {
         "pooling": Option("map", tuple(POOLINGS), why="the head's output is what pretraining compares with the text"),

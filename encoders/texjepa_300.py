@@ -10,7 +10,7 @@ from .ijepa_vith14_224 import PARTS, IJepaH14
 
 class TexJepa300(IJepaH14):
     card = dataclasses.replace(
-        IJepaH14.card, title="I-JEPA-300 (TexJEPA)", weights="hf:YiZhaoJasper/TexJEPA",
+        IJepaH14.card, title="I-JEPA-300 (TexJEPA)", weights="hf:YiZhaoJasper/TexJEPA", revision="main",
         files=("weights/I-JEPA-300/jepa-latest.pth.tar",), pretrained_on=("mimic_cxr",), mean=0.499, std=0.291,
         how_to_get="python -m radbench.weights texjepa_300 downloads about 10 GB (a training checkpoint, read whole into memory) from "
         "huggingface.co/YiZhaoJasper/TexJEPA (open, no account)", citation="github.com/YiZhao-Jasper/TexJEPA",

@@ -1,7 +1,12 @@
-"""Any image model of timm, as "timm:<architecture>.<tag>": its weights from the hub repository timm/<architecture>.<tag>."""
+"""Any image model of timm, as "timm:<architecture>.<tag>": its weights from the hub repository where timm has them.
+
+timm knows the repository of each tag, but importing it takes seconds and torch, and a card is made whenever a configuration is
+read. So `repository` repeats what timm 1.0 says, and a test holds it against timm for every tag.
+"""
 
 import dataclasses
 import functools
+import re
 import sys
 
 from radbench.encoder import Card, Encoder, Features, Option, one_grid, ready
@@ -9,14 +14,38 @@ from radbench.errors import ConfigError, did_you_mean
 from radbench.image import FILTERS, center_crop, normalise, resize, resize_shortest
 from radbench.weights import load_strict
 
-WHERE = "encoders/timm_model.py"
+WHERE, WEIGHTS = "encoders/timm_model.py", "model.safetensors|pytorch_model.bin"
+#: repositories that are not timm/<name>
+REPOSITORIES = {
+    "davit_base_fl.msft_florence2": "microsoft/Florence-2-base", "davit_huge_fl.msft_florence2": "microsoft/Florence-2-large",
+    "fastvit_mci0.apple_mclip": "apple/mobileclip_s0_timm", "fastvit_mci1.apple_mclip": "apple/mobileclip_s1_timm",
+    "fastvit_mci2.apple_mclip": "apple/mobileclip_s2_timm", "vit_base_mci_224.apple_mclip": "apple/mobileclip_b_timm",
+    "vit_base_mci_224.apple_mclip_lt": "apple/mobileclip_b_lt_timm", "vitamin_small_224.datacomp1b_clip": "jienengchen/ViTamin-S",
+    "vitamin_small_224.datacomp1b_clip_ltt": "jienengchen/ViTamin-S-LTT", "vitamin_base_224.datacomp1b_clip": "jienengchen/ViTamin-B",
+    "vitamin_base_224.datacomp1b_clip_ltt": "jienengchen/ViTamin-B-LTT",
+}  # fmt: skip
+#: patterns of names whose repository follows from the name
+PATTERNS = (
+    (r"(cspnext_.*)", r"munehiro-k/\1"), (r"(rdnet_.*)", r"naver-ai/\1"), (r"(.*_lingbot\..*)", r"belfner/\1"),
+    (r"vitamin_large2_(\d+)\..*", r"jienengchen/ViTamin-L2-\1px"), (r"vitamin_large_(\d+)\..*", r"jienengchen/ViTamin-L-\1px"),
+    (r"vitamin_xlarge_(\d+)\..*", r"jienengchen/ViTamin-XL-\1px"), (r"(.*_clip)_quickgelu(_.*)", r"timm/\1\2"),
+)  # fmt: skip
+#: names whose weights are on no hub, but at an address that timm knows
+ELSEWHERE = re.compile(r"gcvit_.*|legacy_.*|.*_ijepa")
+#: CLIPs that were trained with QuickGELU: under a name without it timm builds them with GELU, and every feature is a little wrong
+QUICKGELU = re.compile(
+    r"vit_(base_patch(16|32)|large_patch14)_clip_\d+\.openai|"
+    r"vit_(base_patch(16|32)|large_patch14)_clip_224\.metaclip_(400m|2pt5b)|vit_(huge|gigantic)_patch14_clip_224\.metaclip_2pt5b|"
+    r"vit_huge_patch14_clip_224\.metaclip2_worldwide|vit_base_patch32_clip_224\.laion400m_e32|"
+    r"vit_large_patch14_clip_224\.dfn2b|vit_huge_patch14_clip_(224|378)\.dfn5b"
+)
 POOLINGS = {"head": "as the model pools for its classifier", "cls": "first token of its final output", "mean": "mean of its final map"}
 
 
 class TimmModel(Encoder):
     generic = True
     card = Card(
-        title="timm model", architecture="see the title", image_size=None, patch=None, dim=None, params=None, files=("model.safetensors",),
+        title="timm model", architecture="see the title", image_size=None, patch=None, dim=None, params=None, files=(WEIGHTS,),
         pooling=POOLINGS["head"], pretrained_on=("unknown",), licence="that of the model", citation="that of the model",
         notes="normalisation and filter are those of timm's configuration of the model; taps are four blocks at equal distances before "
         "the final norm, or the last four stages on the third's grid (finer ones averaged, coarser ones repeated); what the model was "
@@ -32,34 +61,39 @@ class TimmModel(Encoder):
 
     @classmethod
     def card_for(cls, options):
-        model = options["model"]
+        model = full_name(options["model"])
+        hub = repository(model)
+        how = f"python -m radbench.weights timm:{model} downloads it from huggingface.co/{hub}" if hub else (
+              f"it is on no hub: timm.models.get_pretrained_cfg('{model}').url says where; put the file into weights/ as {model}, or give "
+              "its path under `weights`")  # fmt: skip
         return dataclasses.replace(
-            cls.card, title=model, weights=f"hf:timm/{model}", pooling=POOLINGS[options["pooling"]], field=options["crop"],
+            cls.card, title=model, weights=f"hf:{hub}" if hub else f"file:{model}", files=cls.card.files if hub else (model,),
+            pooling=POOLINGS[options["pooling"]], field=options["crop"], how_to_get=how,
             pretrained_on=tuple(options["pretrained_on"]) or cls.card.pretrained_on,
-            how_to_get=f"python -m radbench.weights timm:{model} downloads it from huggingface.co/timm/{model}; the name needs its tag, "
-            "as timm.list_pretrained() writes it",
         )  # fmt: skip
 
     def load(self, device):
         import timm
+        from torch import nn
 
-        name, known = self.options["model"], timm.list_models()
-        architecture, _, tag = name.partition(".")
-        if architecture not in known:
-            fix = did_you_mean(architecture, known) or "timm.list_models() lists them"
-            raise ConfigError(WHERE, f"timm {timm.__version__} has no such model", got=name, fix=fix)
-        tagged = timm.list_pretrained(f"{architecture}.*")
-        if tag and name not in tagged:
-            raise ConfigError(WHERE, f"{architecture} has no such tag", got=tag, expected=tagged, fix=did_you_mean(name, tagged))
+        name, tagged = self.options["model"], timm.list_pretrained(f"{self.options['model'].partition('.')[0]}.*")
+        if name not in tagged:
+            raise _unknown(name, tagged)
         size = self.options["image_size"]
         try:
             self.net = timm.create_model(name, **({"img_size": size} if size else {}))
         except TypeError:  # a convolutional network takes any side
             self.net = timm.create_model(name)
+        # Only the classifier itself goes, for num_classes=0 also drops layers that some heads have before it
+        classifiers = self.net.pretrained_cfg.get("classifier") or ()
+        classifiers = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
+        for part in classifiers:
+            self.net.set_submodule(part, nn.Identity())
         if self.weights is not None:
             convert = getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", lambda state, model: state)
             select = functools.partial(_apply, convert, self.net)  # timm's own: old names, positions for another side
-            load_strict(self.net, self.weights, "model.safetensors", select=select, fix=self.card.how_to_get)
+            ignore = tuple(f"{part}." for part in classifiers)
+            load_strict(self.net, self.weights, self.card.files[0], select=select, ignore=ignore, fix=self.card.how_to_get)
         ready(self.net, device)
 
     def preprocess(self, image):
@@ -130,3 +164,46 @@ class TimmModel(Encoder):
 
 def _apply(convert, net, state):
     return convert(state, net)
+
+
+def repository(name: str) -> str:
+    """The hub repository of a model of timm, "" where its weights are on no hub.
+
+    >>> repository("vit_large_patch14_clip_quickgelu_224.openai")
+    'timm/vit_large_patch14_clip_224.openai'
+    """
+    if name in REPOSITORIES or ELSEWHERE.fullmatch(name):
+        return REPOSITORIES.get(name, "")
+    return next((re.sub(pattern, hub, name) for pattern, hub in PATTERNS if re.fullmatch(pattern, name)), f"timm/{name}")
+
+
+def full_name(name: str) -> str:
+    """The name, which has to have a tag: it says which weights, and so which normalisation.
+
+    Raises:
+        ConfigError: no tag, or weights that belong to the same network with QuickGELU.
+    """
+    if "." not in name:
+        import timm
+
+        raise _unknown(name, timm.list_pretrained(f"{name}.*"))
+    if QUICKGELU.fullmatch(name):
+        right = name.replace("_clip_", "_clip_quickgelu_")
+        raise ConfigError(WHERE, "these weights were trained with QuickGELU, and timm builds this name with GELU", got=name, expected=right,
+                          fix=f"timm:{right}")  # fmt: skip
+    return name
+
+
+def _unknown(name: str, tagged: list[str]) -> ConfigError:
+    """What is wrong with a name that is no "<architecture>.<tag>" of timm."""
+    import timm
+
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        fix = did_you_mean(architecture, timm.list_models()) or "timm.list_models() lists them"
+        return ConfigError(WHERE, f"timm {timm.__version__} has no such model", got=name, fix=fix)
+    if not tag:
+        default = timm.models.get_pretrained_cfg(architecture)
+        fix = f"timm:{architecture}.{default.tag} is timm's default" if default and default.tag else "write a wrapper for your own weights"
+        return ConfigError(WHERE, "the name lacks its tag, which says which weights", got=name, expected=tagged, fix=fix)
+    return ConfigError(WHERE, f"{architecture} has no such tag", got=tag, expected=tagged, fix=did_you_mean(name, tagged))

@@ -14,7 +14,7 @@ class XrvDenseNet(Encoder):
     card = Card(
         title="XRV DenseNet-121", architecture="DenseNet-121", image_size=224, patch=32, dim=1024, params=6_947_584,
         pooling="mean of the last feature map", pretrained_on=(), mean=0.5, std=1 / 2048, padding=0.5,
-        interpolation="bilinear after a Gaussian", licence="Apache-2.0", citation="arXiv 2111.00595",
+        interpolation="own", licence="Apache-2.0", citation="arXiv 2111.00595",
         notes="supervised classifier; centre square, values stretched to -1024 to 1024 and resized as scikit-image 0.26 does, which "
         "blends grey in at the rim; taps are the outputs of the four dense blocks on the third's grid of 14 x 14: the first two "
         "averaged, the last repeated; the release is a pickled module, which is code and is not read: its state dict is; not "

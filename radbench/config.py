@@ -5,6 +5,7 @@ their fields to shrink a run, and the tables then say so. Memory and time belong
 """
 
 import ast
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +30,8 @@ PROTOCOLS = {  # where the fields of each protocol are written down
 
 # Names become folders and words of commands.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+# A branch, a tag or a commit becomes part of a path: no part of it begins with a dot.
+Revision = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
 
 
 class Strict(BaseModel):
@@ -73,6 +76,7 @@ class EncoderEntry(Strict):
     wrapper: str | None = None  # file in encoders/; several rows may use one
     title: str | None = None
     weights: str | None = None
+    revision: Revision | None = None  # of the hub repository, in place of the card's
     options: dict[str, Any] = {}
 
 
@@ -149,14 +153,21 @@ class Config(Strict):
         """`encoders` may be a list of names, some of them with an entry below; "timm:<model>" becomes an entry."""
         given = values.get("encoders") if isinstance(values, Mapping) else None
         if isinstance(given, list):
-            given = {name: entry for item in given for name, entry in (item.items() if isinstance(item, Mapping) else [(item, {})])}
-        if not isinstance(given, Mapping):
+            given = [pair for item in given for pair in (item.items() if isinstance(item, Mapping) else [(item, {})])]
+        elif isinstance(given, Mapping):
+            given = list(given.items())
+        else:
             return values
         entries = {}
-        for text, entry in given.items():
+        for text, entry in given:
             name, meant = encoder.parse(str(text))
             entry = dict(entry or {})
-            entries[name] = meant | entry | {"options": meant.get("options", {}) | dict(entry.get("options") or {})}
+            entry = meant | entry | {"options": meant.get("options", {}) | dict(entry.get("options") or {})}
+            if name in entries:
+                example = json.dumps({"wrapper": entry.get("wrapper") or name, "options": entry["options"]}).replace('"', "")
+                raise ConfigError("encoders", "one id for two rows, which would share their folders", got=name,
+                                  fix=f"give the second row an id of its own: `- {name}_2: {example}`")  # fmt: skip
+            entries[name] = entry
         return dict(values) | {"encoders": entries}
 
 
@@ -175,6 +186,8 @@ def load(values: Mapping[str, Any], path: Path | str) -> Config:
         if first["type"] == "extra_forbidden":
             fix = did_you_mean(str(place[-1]), _siblings(place))
         raise ConfigError(_where(path, place), first["msg"], got=repr(first.get("input"))[:120], fix=fix) from None
+    except ConfigError as error:
+        raise ConfigError(_where(path, [error.where]), str(error).removeprefix(f"{error.where}: ")) from None
     _check_names(config, path)
     _check_protocols(config, path)
     roots = {}

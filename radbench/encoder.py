@@ -34,13 +34,15 @@ class Card:
         pretrained_on: data set names (as in `sources` of an index) whose images the encoder has seen.
         labels_seen: those of them whose labels it was trained on.
         weights: "" (none needed), "run:<pretraining run>" (with "/initial": before its first step), "hf:<owner>/<name>" or "file:<name>".
-        files: files asked of the hub repository, or the file name of "file:".
+        files: files asked of the hub repository, or the file name of "file:"; of "a|b" the first that the repository has.
         revision: hub revision; a 40-hex commit where known, else "main" (the sidecar of the features names the commit found).
-        sha256: of the weight file, where known.
+        digest: of the weight file at `weights`, where known: "sha256:<hex>" or "md5:<hex>".
         how_to_get: the next step for somebody without the weights, in words.
         paper_name: row name in results/published/, "" when the paper has no such row.
         control: a control must fail; it is not a baseline.
         levels: block indices (0-based) of the four UPerNet taps.
+        mean, std: of the normalisation, one number or one per channel; None when the input is not normalised so.
+        interpolation: the filter of the resize, one of radbench.image.FILTERS; "own" when it is none of them, which the notes then say.
         field: share of the side of a square image that the network sees (448/512 for resize 512, crop 448).
         padding: grey value of what the network sees beyond the image, where preprocessing pads it; else None.
         needs: importable packages outside requirements.txt that run the network.
@@ -60,7 +62,7 @@ class Card:
     weights: str = ""
     files: tuple[str, ...] = ()
     revision: str = "main"
-    sha256: str = ""
+    digest: str = ""
     gated: bool = False
     how_to_get: str = ""
     paper_name: str = ""
@@ -208,25 +210,46 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     >>> parse("rad_dino")
     ('rad_dino', {})
     >>> parse("hf:facebook/dinov2-base")
-    ('hf_facebook_dinov2-base', {'wrapper': 'hf_model', 'options': {'model': 'facebook/dinov2-base'}})
+    ('hf_facebook--dinov2-base', {'wrapper': 'hf_model', 'options': {'model': 'facebook/dinov2-base'}})
+
+    The hub allows no "--" in a name, so two repositories never share an id.
     """
     prefix, colon, model = text.partition(":")
     if not colon or prefix not in GENERIC:
         return text, {}
-    return f"{prefix}_{model.replace('/', '_')}", {"wrapper": GENERIC[prefix], "options": {"model": model}}
+    return f"{prefix}_{model.replace('/', '--')}", {"wrapper": GENERIC[prefix], "options": {"model": model}}
 
 
 def describe(name: str, spec: Mapping[str, Any]) -> Card:
-    """The card of an entry of the configuration: of its wrapper, under its options, with its title.
+    """The card of an entry of the configuration: of its wrapper, under its options, with its title and revision.
 
     A second row of one wrapper carries what is not the default in its title, unless the entry has a title of its own.
+
+    Raises:
+        ConfigError: an option that is not permitted, or a revision of weights that are not on the hub.
     """
     wrapper = find(spec.get("wrapper") or name)
     values = wrapper.values(spec.get("options") or {})
     card = wrapper.card_for(values)
     changed = [f"{key} {values[key]}" for key, option in wrapper.options.items() if values[key] != option.default and key != "model"]
+    if spec.get("revision"):
+        card = _at_revision(name, card, spec["revision"], bool(spec.get("weights")))
+        changed += [f"revision {card.revision[:12]}"] if card.revision != wrapper.card.revision else []
     title = spec.get("title") or (f"{card.title} ({', '.join(changed)})" if changed else card.title)
     return dataclasses.replace(card, title=title)
+
+
+def _at_revision(name: str, card: Card, revision: str, local: bool) -> Card:
+    """The card of a commit of the same repository: of another than the card's the digest is not known."""
+    where = f"encoders: {name}"
+    if not card.weights.startswith("hf:"):
+        raise ConfigError(where, "a revision of weights that are not on the hub", got=card.weights or "no weights", fix="remove `revision`")
+    if local:
+        raise ConfigError(where, "both `weights` and `revision`", expected="a path or a revision of the hub", fix="remove one of them")
+    if revision == card.revision:
+        return card
+    how = f"{card.how_to_get or f'python -m radbench.weights {name}'}; add --revision {revision}, which the configuration asks for"
+    return dataclasses.replace(card, revision=revision, digest="", how_to_get=how)
 
 
 def find(name: str) -> type[Encoder]:

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from radbench.check import Subject
 from radbench.encoder import find, names
+from radbench.subject import Subject
 from radbench.weights import resolve
 
 
@@ -49,24 +50,26 @@ def radiographs() -> list[np.ndarray]:
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch) -> Callable[[str, str, Callable[[Path], object]], Path]:
+def hub(tmp_path, monkeypatch) -> Callable[[str, Callable[[Path], object]], Path]:
     """Put a repository into an empty hub cache in the layout of huggingface_hub, and resolve it as a run would.
 
-    `write(folder)` makes the files; they become blobs, with links to them in the snapshot of the revision.
+    `write(folder)` makes the files; they become blobs, with links to them in the snapshot of the card's revision.
     """
     cache = tmp_path / "hub"
     monkeypatch.setenv("HF_HUB_CACHE", str(cache))
 
-    def put(repository: str, revision: str, write: Callable[[Path], object]) -> Path:
-        base, commit = cache / f"models--{repository.replace('/', '--')}", "0123456789abcdef" * 2 + "01234567"
+    def put(repository: str, write: Callable[[Path], object]) -> Path:
+        name = next(name for name in names() if find(name).card.weights == f"hf:{repository}")
+        revision = find(name).card.revision
+        pinned = re.fullmatch("[0-9a-f]{40}", revision)
+        base, commit = cache / f"models--{repository.replace('/', '--')}", revision if pinned else "0123456789abcdef" * 2 + "01234567"
         for folder in (base / "blobs", base / "refs", base / "snapshots" / commit, tmp_path / "files"):
             folder.mkdir(parents=True)
         write(tmp_path / "files")
         for number, file in enumerate(sorted((tmp_path / "files").iterdir())):
             file.rename(base / "blobs" / f"{number:064x}")
             (base / "snapshots" / commit / file.name).symlink_to(Path("../../blobs") / f"{number:064x}")
-        (base / "refs" / revision).write_text(commit)
-        name = next(name for name in names() if find(name).card.weights == f"hf:{repository}")
+        (base / "refs" / ("main" if pinned else revision)).write_text(commit)
         return resolve(name, find(name).card)
 
     return put

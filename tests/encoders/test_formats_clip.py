@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 
 from radbench import weights
 from radbench.artifact import Absent
-from radbench.check import Subject
 from radbench.encoder import describe, find, parse
 from radbench.errors import ConfigError, WeightsError
+from radbench.subject import Subject
 from tests.encoders.golden_official.make import HERE, fill
 
 CLOSE = {"rtol": 0, "atol": 1e-4}  # float32 sums in another order, features of order 1
@@ -70,7 +70,7 @@ def test_clip_336_loads_from_the_hub_cache(hub, small_clip):
     import open_clip
 
     both = open_clip.CLIP(**small_clip(CLIPS["clip_vitl14_336"]))
-    path = hub("timm/vit_large_patch14_clip_336.openai", "main",
+    path = hub("timm/vit_large_patch14_clip_336.openai",
                lambda folder: save_file(both.state_dict(), folder / "open_clip_model.safetensors"))  # fmt: skip
     wanted = {name: value for name, value in both.visual.state_dict().items() if name != "proj"}
     assert same(loaded("clip_vitl14_336", path).vit.state_dict(), wanted)
@@ -129,7 +129,7 @@ def test_biomedclip_takes_the_image_tower(hub, monkeypatch):
     torch.manual_seed(0)
     text = {"context_length": 8, "vocab_size": 32, "width": 64, "heads": 1, "layers": 1}
     theirs = open_clip.CustomTextCLIP(embed_dim=512, vision_cfg=vision, text_cfg=text).eval()
-    path = hub("microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", "main",
+    path = hub("microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
                lambda folder: torch.save(theirs.state_dict(), folder / "open_clip_pytorch_model.bin"))  # fmt: skip
     encoder = loaded("biomedclip", path)
     images = pixels(encoder)
@@ -162,7 +162,7 @@ def test_siglip_takes_the_image_tower(hub, small_siglip, name, repository, side)
             "projection_size": 144}  # fmt: skip
     torch.manual_seed(0)
     theirs = SiglipModel(SiglipConfig(vision_config={**small_siglip, "image_size": side, "patch_size": 14}, text_config=text)).eval()
-    encoder = loaded(name, hub(repository, "main", lambda folder: theirs.save_pretrained(folder)))
+    encoder = loaded(name, hub(repository, lambda folder: theirs.save_pretrained(folder)))
     assert same(encoder.vit.state_dict(), theirs.vision_model.state_dict())
     images = pixels(encoder)
     assert images.shape[2] == side
@@ -435,13 +435,14 @@ def test_hf_model_is_the_one_of_transformers(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["vit", "dinov2_registers", "convnext", "swin"])
 def test_hf_model_keeps_the_contract(tmp_path, kind):
     """With a repository of its own, the generic wrapper passes the checks on map, orientation and rows: a cell is where it was changed."""
-    from radbench import check
+    from radbench import contract
 
     hf_folder(tmp_path, build(kind)[0])
     subject = Subject("hf_model", find("hf_model"), tmp_path, {"model": f"owner/{kind}"})
-    for one in (check.loads_ready, check.preprocess_keeps_its_contract, check.features_have_the_cards_shapes, check.levels_are_four_maps,
-                check.encoding_is_deterministic, check.rows_are_independent, check.grid_is_upright):  # fmt: skip
-        one(subject)
+    names = ("loads_ready", "preprocess_keeps_its_contract", "features_have_the_cards_shapes", "levels_are_four_maps",
+             "encoding_is_deterministic", "rows_are_independent", "grid_is_upright")  # fmt: skip
+    for name in names:
+        getattr(contract, name)(subject)
 
 
 def test_hf_model_without_its_pooler(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import radbench.jepa.vit  # noqa: F401  before a test replaces the class that it imports
 from radbench.artifact import Absent
 from radbench.encoder import find
 from radbench.errors import WeightsError
@@ -76,7 +77,7 @@ def test_ijepa_loads_the_hub_release(hub, shrink, name, repository, size, patch)
     import timm
 
     shrink(timm, "create_model", **SMALL)
-    path = hub(f"facebook/{repository}", "main", lambda folder: ijepa_model(size, patch).save_pretrained(folder))
+    path = hub(f"facebook/{repository}", lambda folder: ijepa_model(size, patch).save_pretrained(folder))
     file = load_file(path / "model.safetensors")
     assert {"encoder.layer.1.attention.attention.query.weight", "encoder.layer.1.attention.output.dense.bias", "layernorm.weight",
             "encoder.layer.1.intermediate.dense.weight", "embeddings.patch_embeddings.projection.bias"} <= set(file)  # fmt: skip
@@ -94,7 +95,7 @@ def test_ijepa_target_encoder_is_not_in_the_hub_release(hub, shrink):
     import timm
 
     shrink(timm, "create_model", **SMALL)
-    path = hub("facebook/ijepa_vith16_1k", "main", lambda folder: ijepa_model(448, 16).save_pretrained(folder))
+    path = hub("facebook/ijepa_vith16_1k", lambda folder: ijepa_model(448, 16).save_pretrained(folder))
     with pytest.raises(WeightsError, match=r"holds the context encoder only; got weights_of: target.*\.pth\.tar"):
         loaded("ijepa_vith16_448", path, weights_of="target")
 
@@ -143,7 +144,7 @@ def test_texjepa_loads_its_target_encoder_from_a_nested_file(hub, shrink):
         (folder / "weights" / "I-JEPA-300").mkdir(parents=True)
         torch.save(training_checkpoint(vit), folder / "weights" / "I-JEPA-300" / "jepa-latest.pth.tar")
 
-    path = hub("YiZhaoJasper/TexJEPA", "main", write)
+    path = hub("YiZhaoJasper/TexJEPA", write)
     default, context = loaded("texjepa_300", path), loaded("texjepa_300", path, weights_of="context")
     assert torch.equal(default.vit.norm.bias, vit["norm.bias"] + 1) and torch.equal(context.vit.norm.bias, vit["norm.bias"])
 
@@ -165,7 +166,7 @@ def radjepa_vit(shrink) -> dict:
 def test_radjepa_released_loads(hub, radjepa_vit, prefix):
     """jepa_encoder.pth.tar holds timm's names under "encoder", with or without the prefixes of wrappers."""
     content = {"encoder": {prefix + name: value for name, value in radjepa_vit.items()}, "epoch": 100, "args": argparse.Namespace(lr=1e-3)}
-    path = hub("AIDElab-IITBombay/RadJEPA", "main", lambda folder: torch.save(content, folder / "jepa_encoder.pth.tar"))
+    path = hub("AIDElab-IITBombay/RadJEPA", lambda folder: torch.save(content, folder / "jepa_encoder.pth.tar"))
     state = loaded("radjepa_released", path).vit.state_dict()
     assert state.keys() == radjepa_vit.keys() and all(torch.equal(state[name], value) for name, value in radjepa_vit.items())
 
@@ -290,7 +291,7 @@ def test_maira2_reads_its_own_statistics(hub):
         dinov2_folder(folder)
         (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
 
-    encoder = loaded("rad_dino_maira2", hub("microsoft/rad-dino-maira-2", "main", write))
+    encoder = loaded("rad_dino_maira2", hub("microsoft/rad-dino-maira-2", write))
     assert (encoder.card.mean, encoder.card.std) == ((0.5, 0.25, 0.125), (0.25, 0.5, 0.125))
     grey = encoder.preprocess(np.full((600, 700), 0.75, dtype=np.float32))
     np.testing.assert_allclose(grey[:, 0, 0], [1.0, 1.0, 5.0], rtol=1e-6)
@@ -321,7 +322,7 @@ def test_dinov3_loads_the_release(hub, shrink, tmp_path):
     shrink(transformers, "DINOv3ViTConfig", num_hidden_layers=2)
     vit = transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12,
                                                                    num_register_tokens=4))  # fmt: skip
-    path = hub("facebook/dinov3-vitb16-pretrain-lvd1689m", "main", lambda folder: vit.save_pretrained(folder))
+    path = hub("facebook/dinov3-vitb16-pretrain-lvd1689m", lambda folder: vit.save_pretrained(folder))
     file = load_file(path / "model.safetensors")
     assert {"layer.1.attention.q_proj.bias", "layer.1.layer_scale1.lambda1", "embeddings.register_tokens", "norm.weight"} <= file.keys()
     state = loaded("dinov3_vitb16", path).vit.state_dict()
@@ -343,7 +344,7 @@ def test_eva_x_loads_half_precision_pretraining(hub, shrink, container):
     state = {name: value.half() for name, value in official("eva_x_base", 2).items()}
     extra = {"mask_token": torch.zeros(1, 1, 768), "lm_head.weight": torch.zeros(512, 768), "lm_head.bias": torch.zeros(512)}
     content = state | extra if container is None else {container: state | extra}
-    path = hub("MapleF/eva_x", "main", lambda folder: torch.save(content, folder / "eva_x_base_patch16_merged520k_mim.pt"))
+    path = hub("MapleF/eva_x", lambda folder: torch.save(content, folder / "eva_x_base_patch16_merged520k_mim.pt"))
     vit = loaded("eva_x_base", path).vit
     block = "blocks.1."
     pairs = {"attn.v_proj.bias": "attn.v_bias", "mlp.fc1_g.weight": "mlp.w1.weight", "mlp.fc1_x.bias": "mlp.w2.bias",

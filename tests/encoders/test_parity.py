@@ -173,7 +173,7 @@ def hi_ml_model():
 @torch.inference_mode()
 def test_biovil_t_equals_hi_ml(hi_ml_model, hub, subject_of):
     """A checkpoint that hi-ml writes is loaded through the hub cache, and layer1 to layer4 are those of hi-ml's own code."""
-    path = hub("microsoft/BiomedVLP-BioViL-T", "v1.0", lambda folder: torch.save(
+    path = hub("microsoft/BiomedVLP-BioViL-T", lambda folder: torch.save(
         hi_ml_model.state_dict(), folder / "biovil_t_image_model_proj_size_128.pt"))  # fmt: skip
     encoder = find("biovil_t")(path)
     encoder.load("cpu")

@@ -301,7 +301,7 @@ def test_biovil_equals_hi_ml(hub):
         if isinstance(part, torch.nn.BatchNorm2d):
             part.running_mean.normal_(0, 0.1)
             part.running_var.uniform_(0.8, 1.2)
-    path = hub("microsoft/BiomedVLP-CXR-BERT-specialized", "v1.1",
+    path = hub("microsoft/BiomedVLP-CXR-BERT-specialized",
                lambda folder: torch.save(theirs.state_dict(), folder / "biovil_image_resnet50_proj_size_128.pt"))  # fmt: skip
     encoder, images = loaded("biovil", path), torch.rand(1, 3, 480, 480, generator=torch.Generator().manual_seed(1))
     _, *layers = theirs.encoder.encoder(images, return_intermediate_layers=True)
@@ -420,7 +420,7 @@ def test_preprocess_equals_the_release(name, options, theirs, radiographs):
 
 
 TIMM = ("test_vit.r160_in1k", "swin_tiny_patch4_window7_224.ms_in1k", "resnet50.a1_in1k", "vit_base_patch16_siglip_224.webli",
-        "vit_base_patch14_dinov2.lvd142m", "vit_base_patch16_clip_224.openai")  # fmt: skip
+        "vit_base_patch14_dinov2.lvd142m", "vit_base_patch16_clip_quickgelu_224.openai")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TIMM)
@@ -497,11 +497,11 @@ def test_padding_has_to_be_declared():
     """The check of preprocess turns down a wrapper that pads and whose card does not say so."""
     import dataclasses
 
-    from radbench import check
+    from radbench import contract
 
     full = find("chexzero")
     undeclared = type("Undeclared", (full,), {"card": dataclasses.replace(full.card, padding=None), "__module__": full.__module__})
-    subject = check.Subject("chexzero", undeclared)
+    subject = contract.Subject("chexzero", undeclared)
     subject.encoder = undeclared(None)  # preprocessing needs no network
-    with pytest.raises(check.ContractError, match="does not stay constant"):
-        check.preprocess_keeps_its_contract(subject)
+    with pytest.raises(contract.ContractError, match="does not stay constant"):
+        contract.preprocess_keeps_its_contract(subject)

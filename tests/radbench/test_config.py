@@ -27,9 +27,9 @@ def test_two_rows_of_one_wrapper_have_two_titles_and_one_file():
 def test_hub_models_need_no_file():
     """`timm:<name>` and `hf:<owner>/<name>` become rows whose id is a folder name, with options beside them."""
     plan = plan_of(["radjepa", {"hf:facebook/dinov2-base": {"options": {"pooling": "mean"}}}, "timm:vit_tiny_patch16_224.augreg_in21k"])
-    assert plan.encoders == ["radjepa", "hf_facebook_dinov2-base", "timm_vit_tiny_patch16_224.augreg_in21k"]
-    assert plan.card("hf_facebook_dinov2-base").weights == "hf:facebook/dinov2-base"
-    assert "facebook/dinov2-base" in plan.weights_gap("hf_facebook_dinov2-base")
+    assert plan.encoders == ["radjepa", "hf_facebook--dinov2-base", "timm_vit_tiny_patch16_224.augreg_in21k"]
+    assert plan.card("hf_facebook--dinov2-base").weights == "hf:facebook/dinov2-base"
+    assert "facebook/dinov2-base" in plan.weights_gap("hf_facebook--dinov2-base")
     name, spec = parse("timm:vit_tiny_patch16_224.augreg_in21k")
     assert describe(name, spec).title == plan.card(name).title
 
@@ -42,5 +42,43 @@ def test_hub_models_need_no_file():
 ])  # fmt: skip
 def test_a_choice_that_does_not_exist_is_refused(entry, what):
     """A value that is no choice, a misspelt option, a text for a number and an unknown wrapper each say what would be right."""
+    with pytest.raises(ConfigError, match=what):
+        plan_of({"radjepa": {}} | entry)
+
+
+def test_two_rows_of_one_hub_model_need_two_ids():
+    """A model that is listed twice is refused, where the second would have replaced the first, and the advice makes two rows of it."""
+    rows = ["radjepa", {"hf:facebook/dinov2-base": {}}, {"hf:facebook/dinov2-base": {"options": {"pooling": "mean"}}}]
+    with pytest.raises(
+        ConfigError, match=r"config.yaml:\d+: encoders: one id for two rows.*got hf_facebook--dinov2-base.*next: "
+    ) as caught:
+        plan_of(rows)
+    advice = yaml.safe_load(str(caught.value).partition("`")[2].rstrip("`"))
+    plan = plan_of([*rows[:2], *advice])
+    assert [plan.card(name).title for name in plan.encoders[1:]] == ["facebook/dinov2-base", "facebook/dinov2-base (pooling mean)"]
+    with pytest.raises(ConfigError, match="one id for two rows"):
+        plan_of(["radjepa", "rad_dino", {"rad_dino": {"options": {"pooling": "mean"}}}])
+
+
+def test_no_two_hub_models_share_an_id():
+    """Owner and name of a repository can be read off the id, so that no two repositories share a folder of results."""
+    assert plan_of(["radjepa", "hf:a/b_c", "hf:a_b/c"]).encoders == ["radjepa", "hf_a--b_c", "hf_a_b--c"]
+
+
+def test_a_revision_of_the_configuration_takes_the_place_of_the_cards():
+    """`revision` changes the commit of the card, the title and what to download, and drops a digest that is another file's."""
+    plan = plan_of(["radjepa", {"biomedclip": {"revision": "06889418e18d0e9fd5de56a7d6c32cdd84b61264"}}])
+    card = plan.card("biomedclip")
+    assert (card.revision, card.digest) == ("06889418e18d0e9fd5de56a7d6c32cdd84b61264", "") and "revision 06889418e18d" in card.title
+    assert "--revision 06889418e18d0e9fd5de56a7d6c32cdd84b61264" in plan.weights_gap("biomedclip")
+
+
+@pytest.mark.parametrize(("entry", "what"), [
+    ({"chexzero": {"revision": "main"}}, "a revision of weights that are not on the hub; got file:"),
+    ({"rad_dino": {"revision": "v1", "weights": "."}}, "both `weights` and `revision`"),
+    ({"rad_dino": {"revision": "../../etc"}}, "encoders.rad_dino.revision"),
+])  # fmt: skip
+def test_a_revision_that_means_nothing_is_refused(entry, what):
+    """A revision of a file that is on no hub, beside a local path, or that is no name of one, says what to do instead."""
     with pytest.raises(ConfigError, match=what):
         plan_of({"radjepa": {}} | entry)
