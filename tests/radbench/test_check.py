@@ -1,5 +1,6 @@
 """`python -m radbench.check`: what it prints and writes, its options, and how a new encoder begins."""
 
+import importlib
 import importlib.util
 import json
 import sys
@@ -8,10 +9,11 @@ import pytest
 import torch
 
 from encoders._template import Template
-from radbench import check, contract
+from radbench import artifact, check, contract
 from radbench import encoder as registry
 from radbench.encoder import Option, find
 from radbench.errors import ConfigError
+from radbench.subject import Subject
 
 
 @pytest.fixture(autouse=True)
@@ -140,3 +142,15 @@ def test_a_new_encoder_starts_from_the_template(tmp_path, monkeypatch):
     for name, what in refused.items():
         with pytest.raises(check.ContractError, match=what):
             check.new(name)
+
+
+def test_the_readmes_encoder_keeps_the_contract(tmp_path, monkeypatch):
+    """The README's example, copied word for word into a file, has no failing check and is 30 lines of code or less."""
+    text = (artifact.ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert len([line for line in text.splitlines() if line.strip()]) <= 30
+    (tmp_path / "readmes_encoder.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    module = importlib.import_module("readmes_encoder")
+    found = {title: (verdict, remark) for verdict, title, remark in check.verdicts(Subject("my_encoder", module.MyEncoder))}
+    assert [remark for verdict, remark in found.values() if verdict == "FAIL"] == [] and len(found) == len(contract.CHECKS)
