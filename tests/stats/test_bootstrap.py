@@ -164,7 +164,7 @@ def test_strata_keep_their_sizes():
 def test_two_levels_add_their_variances():
     """With independent replicate and patient effects the two-level variance is s^2 / R + that of the patients, to Monte Carlo error."""
     random = np.random.default_rng(0)
-    replicate, patient = 0.02 * random.normal(size=5), 0.01 * random.normal(size=20000)
+    replicate, patient = 0.05 * random.normal(size=5), 0.01 * random.normal(size=20000)
     samples = replicate[:, None] + patient[None, :]
     found = two_level(samples, replicate_weights(5, 20000, seed=0))
     assert found.var() == pytest.approx(replicate.var(ddof=1) / 5 + patient.var(), rel=0.05)
