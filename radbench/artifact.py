@@ -28,15 +28,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import ArtifactError, run_entry_point
 from .parallel import in_parallel, worker_count
 
 FORMAT = 1
+HALF_WRITTEN = ".tmp"  # ending of files that a stage has not finished
 ROOT = Path(__file__).resolve().parent.parent
 
 # Modules that move bytes and words but cannot change a number. They stay out of content keys, so that a better
@@ -156,6 +157,8 @@ def build(
             elif not resumable:
                 shutil.rmtree(work, ignore_errors=True)
             work.mkdir(exist_ok=True)
+            for left in work.rglob(f".*{HALF_WRITTEN}"):  # a killed attempt was writing it; it would become payload
+                left.unlink()
             start = time.monotonic()
             try:
                 facts = make(work)
@@ -296,10 +299,17 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write bytes through a temporary name in the same folder, and replace."""
-    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
+    with replacing(path) as handle:
+        handle.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, under a temporary name in the same folder, that becomes `path` when all of it is on the disk."""
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}{HALF_WRITTEN}")
     try:
         with open(temporary, "wb") as handle:
-            handle.write(data)
+            yield handle
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(temporary, path)

@@ -166,12 +166,8 @@ def _write_features(work: Path, encoder: Encoder, index: Index, device: str, nam
             fix = "RADBENCH_PRECISION=float32, then look at the weights" if precision(device, training=False) == "float16" else ""
             first = index["image_id"][rows[~np.isfinite(block).all(1)][0]]
             raise DataError(name, f"features are not finite, first at {first}", fix=fix)
-        temporary = path.with_suffix(".tmp")
-        with open(temporary, "wb") as handle:
+        with artifact.replacing(path) as handle:
             np.save(handle, block)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
     _join(paths, work / "image.npy")
     for path in [*paths, work / ARITHMETIC]:
         path.unlink()

@@ -15,7 +15,6 @@ facebookresearch/ijepa (smooth L1 on layer-normalised targets, schedules). Diffe
 import argparse
 import csv
 import dataclasses
-import io
 import json
 import math
 import os
@@ -375,10 +374,9 @@ class World:
 
 
 def _save_checkpoint(path: Path, step: int, log: list[dict], encoder, target, predictor, optimiser) -> None:
-    buffer = io.BytesIO()
-    torch.save({"step": step, "log": log, "encoder": encoder.state_dict(), "target": target.state_dict(),
-                "predictor": predictor.state_dict(), "optimiser": optimiser.state_dict()}, buffer)  # fmt: skip
-    artifact.write_bytes(path, buffer.getvalue())
+    with artifact.replacing(path) as handle:
+        torch.save({"step": step, "log": log, "encoder": encoder.state_dict(), "target": target.state_dict(),
+                    "predictor": predictor.state_dict(), "optimiser": optimiser.state_dict()}, handle)  # fmt: skip
 
 
 def _write_run(work: Path, protocol: Protocol, modules, initial, log, statistics, names) -> None:

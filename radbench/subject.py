@@ -47,7 +47,7 @@ class Subject:
 
     @property
     def where(self) -> str:
-        return f"encoders/{self.name}.py"
+        return self.encoder_class.__module__.replace(".", "/") + ".py"  # a row of timm or the hub has no file of its name
 
     @property
     def named_model(self) -> bool:

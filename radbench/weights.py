@@ -174,9 +174,7 @@ def _hold_against(lock: Path, card: Card, path: Path, hashes: dict[str, str]) ->
             return
         known[address] = {"sha256": first | hashes, "commit": path.name if in_cache else None, "title": card.title,
                           "first_use": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}  # fmt: skip
-        temporary = lock.with_name(f".{lock.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
-        temporary.replace(lock)
+        artifact.write_bytes(lock, (json.dumps(known, indent=2, sort_keys=True) + "\n").encode())
 
 
 def read_tensors(file: Path, fix: str = "") -> dict:

@@ -120,22 +120,13 @@ def fit(
             total, words = 0.0, 0
         if checkpoint and time.monotonic() - saved_at >= wait and step + 1 < steps:
             started = time.monotonic()
-            _save_checkpoint(checkpoint, {"step": step + 1, "losses": losses, "total": total, "words": words,
-                                          "reporter": reporter.state_dict(), "optimiser": optimiser.state_dict()})  # fmt: skip
+            with artifact.replacing(checkpoint) as handle:
+                torch.save({"step": step + 1, "losses": losses, "total": total, "words": words, "reporter": reporter.state_dict(),
+                            "optimiser": optimiser.state_dict()}, handle)  # fmt: skip
             saved_at = time.monotonic()
             wait = max(CHECKPOINT_SECONDS, CHECKPOINT_SHARE * (saved_at - started))
     reporter.eval()
     return losses
-
-
-def _save_checkpoint(path: Path, state: dict) -> None:
-    """Straight to the disk, because a copy of 7 billion parameters and their moments (84 GB) fits into few memories."""
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as handle:
-        torch.save(state, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -73,3 +73,16 @@ def hub(tmp_path, monkeypatch) -> Callable[[str, Callable[[Path], object]], Path
         return resolve(name, find(name).card)
 
     return put
+
+
+def loaded(name: str, path: Path | None = None, **options):
+    """A wrapper with its network, from a file or with random weights."""
+    encoder = find(name)(path, options)
+    encoder.load("cpu")
+    return encoder
+
+
+def pixels(encoder) -> torch.Tensor:
+    """Two noise images of the encoder's own input shape."""
+    shape = encoder.preprocess(np.full((256, 256), 0.5, np.float32)).shape
+    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))

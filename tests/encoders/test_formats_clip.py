@@ -14,6 +14,7 @@ from radbench.artifact import Absent
 from radbench.encoder import describe, find, parse
 from radbench.errors import ConfigError, WeightsError
 from radbench.subject import Subject
+from tests.encoders.conftest import loaded, pixels
 from tests.encoders.golden_official.make import HERE, fill
 
 CLOSE = {"rtol": 0, "atol": 1e-4}  # float32 sums in another order, features of order 1
@@ -21,18 +22,6 @@ CLOSE = {"rtol": 0, "atol": 1e-4}  # float32 sums in another order, features of 
 
 def same(one: dict, two: dict) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
-
-
-def loaded(name: str, path: Path | None, **options):
-    encoder = find(name)(path, options)
-    encoder.load("cpu")
-    return encoder
-
-
-def pixels(encoder) -> torch.Tensor:
-    """Two noise images of the encoder's own input shape."""
-    shape = encoder.preprocess(np.full((256, 256), 0.5, np.float32)).shape
-    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
 
 
 def official(name: str, prefix: str = "", **extra: tuple) -> dict:

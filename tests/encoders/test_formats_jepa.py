@@ -17,14 +17,9 @@ from radbench.artifact import Absent
 from radbench.encoder import find
 from radbench.errors import WeightsError
 from radbench.weights import resolve
+from tests.encoders.conftest import loaded
 
 GOLDEN = Path(__file__).with_name("golden_official")
-
-
-def loaded(name: str, path: Path, **options):
-    encoder = find(name)(path, options)
-    encoder.load("cpu")
-    return encoder
 
 
 def official(name: str, depth: int, block: str = r"blocks\.(\d+)\.") -> dict:

@@ -11,22 +11,11 @@ from safetensors.torch import load_file, save_file
 from encoders.timm_model import repository
 from radbench.encoder import describe, find, parse
 from radbench.errors import ConfigError, WeightsError
+from tests.encoders.conftest import loaded, pixels
 
 CLOSE = {"rtol": 0, "atol": 1e-4}  # float32 sums in another order, features of order 1
 PROCESSOR = {"size": {"height": 64, "width": 64}, "resample": 3, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96, "image_size": 64, "patch_size": 8}
-
-
-def loaded(name: str, path: Path | None, **options):
-    encoder = find(name)(path, options)
-    encoder.load("cpu")
-    return encoder
-
-
-def pixels(encoder) -> torch.Tensor:
-    """Two noise images of the encoder's own input shape."""
-    shape = encoder.preprocess(np.full((256, 256), 0.5, np.float32)).shape
-    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
 
 
 # ---------------------------------------------------------------- timm: where the weights are

@@ -8,15 +8,10 @@ import torch
 from PIL import Image
 
 from radbench.encoder import find
+from tests.encoders.conftest import loaded
 from tests.encoders.golden_official import make
 
 CLOSE = {"rtol": 0, "atol": 1e-4}  # float32 sums in another order, features of order 1
-
-
-def loaded(name: str, path=None, **options):
-    encoder = find(name)(path, options)
-    encoder.load("cpu")
-    return encoder
 
 
 def filled(build, state: dict) -> torch.nn.Module:

@@ -89,6 +89,28 @@ def test_a_killed_resumable_stage_finds_its_finished_parts(tmp_path):
     assert seen["before"] == ["part-0"] and sorted(meta.fields["files"]) == ["part-0", "part-1"]
 
 
+def test_a_file_that_a_killed_attempt_was_writing_is_no_payload(tmp_path):
+    """What `replacing` left half written when it was killed is gone before the next attempt, and no part of the artefact."""
+
+    def killed(work: Path) -> dict:
+        with artifact.replacing(work / "checkpoint.pt") as handle:
+            handle.write(b"half of")
+            (half,) = work.glob(f".checkpoint.pt.*{artifact.HALF_WRITTEN}")
+            half.with_name(f"{half.name[:-4]}0{artifact.HALF_WRITTEN}").write_bytes(half.read_bytes())  # as of another process
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        artifact.build(tmp_path / "a", kind="data", key_parts={}, make=killed, resumable=True)
+    assert len(list((tmp_path / "a").rglob(f"*{artifact.HALF_WRITTEN}"))) == 1
+
+    def make(work: Path) -> dict:
+        artifact.write_bytes(work / "value", b"whole")
+        return {}
+
+    meta = artifact.build(tmp_path / "a", kind="data", key_parts={}, make=make, resumable=True)
+    assert sorted(meta.fields["files"]) == ["value"] and not list((tmp_path / "a").rglob(f"*{artifact.HALF_WRITTEN}"))
+
+
 def _counted_stage(folder, counter):
     def make(work: Path) -> dict:
         with open(counter, "a") as handle:
