@@ -14,7 +14,8 @@ from radbench.errors import ConfigError, WeightsError
 from radbench.image import normalise, resize, resize_shortest
 from radbench.weights import chosen, looks_like, read_tensors
 
-WHERE, PROCESSOR, WEIGHTS = "encoders/hf_model.py", "preprocessor_config.json", "model.safetensors|pytorch_model.bin"
+WHERE, PROCESSOR = "encoders/hf_model.py", "preprocessor_config.json"
+WEIGHTS = "model.safetensors|model.safetensors.index.json|pytorch_model.bin|pytorch_model.bin.index.json"  # whole, or an index of shards
 POOLINGS = {"pooler": "the model's own pooled output", "cls": "first token of its final output", "mean": "mean of its final map"}
 RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box"}  # Pillow's numbers
 #: the processor of a tiny ViT with random weights, which stands in where no model is named
@@ -44,8 +45,8 @@ class HfModel(Encoder):
         files=("config.json", PROCESSOR, WEIGHTS), weights="hf:<owner>/<name>", how_to_get="name a model: hf:<owner>/<name>",
         pooling=POOLINGS["pooler"], pretrained_on=("unknown",), licence="that of the model", citation="that of the model",
         notes="network and preprocessing are those of the repository's config.json and preprocessor_config.json; every parameter that is "
-        "used has to be in its one weight file, and what else is in it has to be a text tower, a projection, a head or a decoder; taps "
-        "are four blocks at equal distances before the final norm, or the last four stages on the third's grid; what the model was "
+        "used has to be in its weight file or shards, and what else is in there has to be a text tower, a projection, a head or a decoder; "
+        "taps are four blocks at equal distances before the final norm, or the last four stages on the third's grid; what the model was "
         "pretrained on is not known here unless the configuration says it, so overlaps with test data are not marked",
     )  # fmt: skip
     options = {

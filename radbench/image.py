@@ -17,7 +17,6 @@ from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageFile
-from scipy import sparse
 
 from . import dicom
 from .errors import DataError
@@ -161,38 +160,45 @@ FILTERS = {  # name: kernel over the distance from the centre, in output pixels,
     "bicubic": (_cubic, 2.0),
     "lanczos": (lambda x: np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0), 3.0),
 }
-BLOCK = 32  # rows that are turned at a time: they stay in the processor's cache
+BLOCK = 16  # output pixels multiplied at a time: a band of so many rows of the resize matrix is dense enough for BLAS
 
 
-@functools.lru_cache(512)
-def _weights(old: int, new: int, interpolation: str) -> sparse.csr_array:
-    """The (new, old) matrix of a one-dimensional antialiased resize: rows sum to one, as in Pillow's precompute_coeffs."""
+@functools.lru_cache(256)
+def _bands(old: int, new: int, interpolation: str) -> list[tuple[slice, slice, np.ndarray]]:
+    """The (new, old) matrix of a one-dimensional antialiased resize, rows summing to one as in Pillow's precompute_coeffs.
+
+    In bands of rows: which outputs, which inputs they need, and the dense float32 weights between them.
+    """
     kernel, reach = FILTERS[interpolation]
     stretch_by = max(old / new, 1.0)  # a kernel narrower than the output's pixels would alias
     centre = (np.arange(new) + 0.5) * (old / new)
     first = np.maximum((centre - reach * stretch_by + 0.5).astype(int), 0)
     last = np.minimum((centre + reach * stretch_by + 0.5).astype(int), old)
-    taps = first[:, None] + np.arange((last - first).max())
-    used = taps < last[:, None]
-    weights = np.where(used, kernel((taps - centre[:, None] + 0.5) * (1 / stretch_by)), 0.0)
-    weights /= weights.sum(1, keepdims=True)
-    ends = np.concatenate([[0], np.cumsum(last - first)])
-    return sparse.csr_array((weights[used].astype(np.float32), taps[used].astype(np.int32), ends.astype(np.int32)), shape=(new, old))
+    bands = []
+    for start in range(0, new, BLOCK):
+        rows = slice(start, min(start + BLOCK, new))
+        taps = np.arange(first[rows].min(), last[rows].max())
+        used = (taps >= first[rows, None]) & (taps < last[rows, None])
+        weights = np.where(used, kernel((taps - centre[rows, None] + 0.5) * (1 / stretch_by)), 0.0)
+        weights /= weights.sum(1, keepdims=True)
+        bands.append((rows, slice(taps[0], taps[-1] + 1), weights.astype(np.float32)))
+    return bands
 
 
 def resize(image: np.ndarray, rows: int, cols: int, interpolation: str = "bilinear") -> np.ndarray:
     """Antialiased resize of (H, W) numbers to float32 (rows, cols), aspect ignored ("squash" when it differs).
 
-    Pillow's filters and coefficients as two sparse products: equal to `Image.resize` in mode F to float32 rounding, and three
-    to four times as fast, because a product runs along rows of pixels with the processor's vector instructions.
+    Pillow's filters and coefficients as two banded matrix products, first down, then across: equal to `Image.resize` in mode
+    F to float32 rounding, and three times as fast.
     """
     if image.shape == (rows, cols):
         return image
-    down, across = _weights(image.shape[0], rows, interpolation), _weights(image.shape[1], cols, interpolation)
-    short = down @ np.ascontiguousarray(image, dtype=np.float32)
+    short = np.empty((rows, image.shape[1]), dtype=np.float32)
+    for outputs, inputs, weights in _bands(image.shape[0], rows, interpolation):
+        np.matmul(weights, image[inputs].astype(np.float32, copy=False), out=short[outputs])
     out = np.empty((rows, cols), dtype=np.float32)
-    for start in range(0, rows, BLOCK):
-        out[start : start + BLOCK] = (across @ np.ascontiguousarray(short[start : start + BLOCK].T)).T
+    for outputs, inputs, weights in _bands(image.shape[1], cols, interpolation):
+        np.matmul(short[:, inputs], weights.T, out=out[:, outputs])
     return out
 
 

@@ -1,4 +1,4 @@
-"""`map` over threads, in order and only a few items ahead: image decoders, hashes and sparse products release the interpreter lock."""
+"""`map` over threads, in order and only a few items ahead: image decoders, hashes and matrix products release the interpreter lock."""
 
 import itertools
 import os

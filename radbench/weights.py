@@ -25,8 +25,10 @@ from .errors import RadbenchError, WeightsError, run_entry_point
 #: hashes of every weight file at its first use, below the results folder
 LOCK = "weights.lock"
 RESULTS = Path("results")
-#: how a page begins that a server sends in place of a file: HTML, XML, or JSON with an error
+#: how the hub's index of a network in several files is called: model.safetensors.index.json beside model-00001-of-00002.safetensors
+INDEX = ".index.json"
 DAMAGED = "truncated or damaged: it cannot be read as a state dict"
+#: how a page begins that a server sends in place of a file: HTML, XML, or JSON with an error
 PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*(<!doctype|<html|<head|<\?xml|\{\s*\"(error|errors|message)\")", re.IGNORECASE)
 
 
@@ -75,7 +77,7 @@ def state(name: str, card: Card, local: str | None = None) -> str:
     if path is None:
         return "present"
     files = [path] if path.is_file() else [chosen(path, file) for file in card.files] or sorted(path.iterdir())
-    stats = [file.stat() for file in files if file.is_file()]
+    stats = [part.stat() for file in files if file.is_file() for part in {file, *shards(file)} if part.is_file()]
     return f"{path}:{sum(entry.st_size for entry in stats)}:{max((int(entry.st_mtime) for entry in stats), default=0)}"
 
 
@@ -83,6 +85,24 @@ def chosen(folder: Path, entry: str) -> Path:
     """The file in a folder of an entry of a card's `files`: of "a|b" the first that is there, else the first."""
     files = [folder / name for name in entry.split("|")]
     return next((file for file in files if file.exists()), files[0])
+
+
+def shards(file: Path) -> list[Path]:
+    """The files beside it that an index of shards (`….index.json` of the hub) names, sorted; of any other file itself.
+
+    Raises:
+        WeightsError: the index cannot be read, or names something that is not a file beside it.
+    """
+    if not file.name.endswith(INDEX):
+        return [file]
+    try:
+        names = sorted(set(json.loads(file.read_text())["weight_map"].values()))
+        if not names or any(Path(name).name != name for name in names):
+            raise ValueError(f"weight_map names {names[:3]}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(file, "is no index of shards", got=f"{type(error).__name__}: {_first_line(error)}",
+                           expected='{"weight_map": {tensor: file beside the index}}') from None  # fmt: skip
+    return [file.with_name(name) for name in names]
 
 
 def fingerprint(path: Path | None, card: Card, lock: Path | None = None) -> dict[str, str]:
@@ -98,9 +118,10 @@ def fingerprint(path: Path | None, card: Card, lock: Path | None = None) -> dict
     if path is None:
         return {}
     if path.is_file():
-        files = {path.name: path}
+        files = {part.name: part for part in [path, *shards(path)]}
     else:
-        found = [chosen(path, entry) for entry in card.files]
+        found = [file for entry in card.files if (file := chosen(path, entry)).is_file()]
+        found = [part for file in found for part in (file, *shards(file))]
         files = {str(file.relative_to(path)): file for file in found if file.is_file()}
         kinds = (".safetensors", ".bin", ".pt", ".pth", ".tar", ".json")
         files = files or {entry.name: entry for entry in sorted(path.iterdir()) if entry.suffix in kinds}
@@ -180,11 +201,20 @@ def _hold_against(lock: Path, card: Card, path: Path, hashes: dict[str, str]) ->
 def read_tensors(file: Path, fix: str = "") -> dict:
     """The content of a weight file: safetensors, or a pickle of nothing but tensors, numbers, texts and containers of them.
 
-    Training checkpoints often carry `argparse.Namespace` and numpy numbers; both are plain data and are let through.
+    Of an index of shards, the tensors of all its shards. Training checkpoints often carry `argparse.Namespace` and numpy
+    numbers; both are plain data and are let through.
 
     Raises:
         WeightsError: no such file, an error page or a git-lfs pointer in place of it, truncated, or code in it.
     """
+    if file.name.endswith(INDEX):
+        tensors = {}
+        for part in shards(file):
+            content = read_tensors(part, fix)
+            if not isinstance(content, dict):
+                raise WeightsError(part, "holds no named tensors", got=type(content).__name__, expected="a state dict", fix=fix)
+            tensors |= content
+        return tensors
     import pickle
 
     import numpy as np
@@ -325,7 +355,7 @@ def _snapshot(name: str, card: Card, lock: Path) -> Path:
     present = reference.read_text().strip() if reference.is_file() else ""
     commit = recorded or (card.revision if re.fullmatch("[0-9a-f]{40}", card.revision) else present)
     folder = base / "snapshots" / commit
-    if commit and all(chosen(folder, entry).exists() for entry in card.files):
+    if commit and not _missing(folder, card):
         return folder
     if recorded and present and present != recorded:
         how += (f"; the cache has {card.revision} as it is now, {present[:12]}, and {lock} records {recorded[:12]}, which the command "
@@ -333,6 +363,13 @@ def _snapshot(name: str, card: Card, lock: Path) -> Path:
     elif others := [other.name for other in sorted((base / "snapshots").glob("*")) if other.name != commit]:
         how += f"; the cache has {', '.join(others)} and not {commit or card.revision}: `revision` in the configuration takes another"
     raise artifact.Absent(f"weights not present: {how}")
+
+
+def _missing(folder: Path, card: Card) -> list[str]:
+    """What of a card's files is not in a folder; of an index of shards also the shards."""
+    missing = [entry.replace("|", " or ") for entry in card.files if not chosen(folder, entry).exists()]
+    files = [file for entry in card.files if (file := chosen(folder, entry)).exists()]
+    return missing + [part.name for file in files for part in shards(file) if not part.exists()]
 
 
 def download(name: str, revision: str | None = None, results: Path = RESULTS) -> Path:
@@ -351,8 +388,7 @@ def download(name: str, revision: str | None = None, results: Path = RESULTS) ->
     first = _read(results / LOCK).get(_address(card), {})
     commit = first.get("commit") or card.revision
     path = _fetch(name, card, commit)
-    missing = [entry.replace("|", " or ") for entry in card.files if not chosen(path, entry).exists()]
-    if missing:
+    if missing := _missing(path, card):
         page = f"https://huggingface.co/{card.weights.removeprefix('hf:')}/tree/{commit}"
         generic = find(spec.get("wrapper") or row).generic  # has no card of its own to mend
         then = "it needs a wrapper of its own: docs/adding-an-encoder.md" if generic else "mend the card's files"
@@ -371,6 +407,7 @@ def _fetch(name: str, card: Card, commit: str, anew: bool = False) -> Path:
     page = f"https://huggingface.co/{repository}"
     try:
         files = _first_there(repository, commit, card.files)
+        files += [re.sub(r"(\.\w+)\.index\.json$", r"-*-of-*\1", file) for file in files if file.endswith(INDEX)]
         return Path(snapshot_download(repository, revision=commit, allow_patterns=files or None, force_download=anew))
     except errors.GatedRepoError:
         raise WeightsError(card.weights, "is gated: its owner has not let this account in yet",

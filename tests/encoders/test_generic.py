@@ -135,6 +135,29 @@ def test_more_layers_than_the_config_says(tmp_path):
         loaded("hf_model", tmp_path / "four", model="owner/vit")
 
 
+def test_a_network_in_shards_is_the_one_in_one_file(tmp_path):
+    """A repository that transformers wrote in shards gives the tensors of the whole network; without a shard it is refused by name."""
+    vit(4).save_pretrained(tmp_path, max_shard_size="60KB")
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    parts = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(parts) > 2 and not (tmp_path / "model.safetensors").exists()
+    net = loaded("hf_model", tmp_path, model="owner/vit").net.state_dict()
+    assert all(torch.equal(net[name], value) for name, value in vit(4).state_dict().items())
+    parts[1].unlink()
+    with pytest.raises(WeightsError, match=f"{parts[1].name}: cannot be read"):
+        loaded("hf_model", tmp_path, model="owner/vit")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": {}}', '{"weight_map": {"a": "../other/model.safetensors"}}'])
+def test_an_index_that_leads_elsewhere_is_refused(tmp_path, content):
+    """An index of shards that is damaged, empty, or names a file outside its folder is a named error."""
+    folder_of(tmp_path, vit())
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(WeightsError, match="model.safetensors.index.json: is no index of shards"):
+        loaded("hf_model", tmp_path, model="owner/vit")
+
+
 def test_a_tensor_may_be_left_when_the_configuration_says_so(tmp_path):
     """Tensors of other parts pass by the wrapper's list, and a part that is not on it by the option."""
     state = folder_of(tmp_path, vit())

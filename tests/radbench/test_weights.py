@@ -1,6 +1,7 @@
 """Which file is taken: the card's digest, the lock's commit, another revision, one of two file names; and what the hub is asked for."""
 
 import dataclasses
+import fnmatch
 import hashlib
 import json
 from pathlib import Path
@@ -132,7 +133,7 @@ class Hub:
     """Stands in for huggingface_hub: has the same files at every commit, notes what it is asked for, and fills the cache."""
 
     def __init__(self, cache: Path):
-        self.cache, self.asked = cache, []
+        self.cache, self.asked, self.content = cache, [], {}
         self.files = ["config.json", "preprocessor_config.json", "pytorch_model.bin", "model.safetensors"]
 
     def list_repo_files(self, repository: str, revision: str) -> list[str]:
@@ -142,9 +143,9 @@ class Hub:
         self.asked.append((repository, revision, allow_patterns, force_download))
         folder = self.cache / f"models--{repository.replace('/', '--')}" / "snapshots" / revision
         folder.mkdir(parents=True, exist_ok=True)
-        for name in set(allow_patterns) & set(self.files):
+        for name in (name for name in self.files if any(fnmatch.fnmatch(name, pattern) for pattern in allow_patterns)):
             if force_download or not (folder / name).exists():
-                (folder / name).write_bytes(b"from the hub")
+                (folder / name).write_bytes(self.content.get(name, b"from the hub"))
         return str(folder)
 
 
@@ -197,10 +198,37 @@ def test_a_repository_may_have_one_of_two_files(tmp_path, hub, files, taken):
     assert weights.resolve("hf_x", card, results=tmp_path) == path and taken in weights.fingerprint(path, card)
 
 
+def test_a_network_in_shards_is_fetched_hashed_and_found_whole(tmp_path, cache, hub):
+    """Of an index the shards are fetched with it and hashed with it; without one of them the weights are not present."""
+    parts = [f"model-0000{k}-of-00002.safetensors" for k in (1, 2)]
+    index = "model.safetensors.index.json"
+    hub.files = ["config.json", "preprocessor_config.json", index, *parts, "optimizer.bin"]
+    hub.content = {index: json.dumps({"weight_map": {"a": parts[0], "b": parts[1], "c": parts[1]}}).encode()}
+    path = weights.download("hf:facebook/dinov3-7b", results=tmp_path)
+    assert {file.name for file in path.iterdir()} == {*hub.files} - {"optimizer.bin"}
+    card = describe("hf_x", {"wrapper": "hf_model", "options": {"model": "facebook/dinov3-7b"}})
+    assert weights.fingerprint(path, card).keys() == {"config.json", "preprocessor_config.json", index, *parts}
+    refs = hub.cache / "models--facebook--dinov3-7b" / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("main")
+    assert weights.resolve("hf_x", card, results=tmp_path) == path
+    before = weights.state("hf_x", card)
+    (path / parts[1]).write_bytes(b"of another size")
+    assert weights.state("hf_x", card) not in (before, "absent")
+    (path / parts[1]).unlink()
+    with pytest.raises(Absent, match="weights not present"):
+        weights.resolve("hf_x", card, results=tmp_path)
+    hub.files.remove(parts[1])
+    with pytest.raises(WeightsError, match=rf"lacks \['{parts[1]}'\]"):
+        weights.download("hf:facebook/dinov3-7b", results=tmp_path)
+
+
 def test_a_hub_model_that_lacks_its_files_has_no_card_to_mend(tmp_path, hub):
     """A repository without any weight file of a known name is refused with what is there, and the way is a wrapper, not a card."""
     hub.files = ["config.json", "preprocessor_config.json", "open_clip_model.safetensors"]
-    with pytest.raises(WeightsError, match=r"lacks \['model.safetensors or pytorch_model.bin'\].*it needs a wrapper of its own"):
+    with pytest.raises(
+        WeightsError, match=r"lacks \['model.safetensors or .*pytorch_model.bin.index.json'\].*it needs a wrapper of its own"
+    ):
         weights.download("hf:facebook/dinov2-base", results=tmp_path)
 
 
