@@ -5,10 +5,12 @@ AUPRC and AUROC look at the order of scores only; a probe can rank well and stil
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.special import ndtr, ndtri
 from scipy.stats import norm
 
 from .bootstrap import Interval
@@ -70,17 +72,51 @@ def calibration_gaps(weight: np.ndarray, probability: np.ndarray, positive: np.n
         return (probability - positive) / weight.sum(axis=-1, keepdims=True)
 
 
+def boundary_tails(distance: float, alpha: float = 0.05) -> tuple[float, float]:
+    """How a test at level ``alpha`` divides its errors between the two sides when the parameter cannot be below 0.
+
+    Feldman and Cousins (1998, section IV.B) order what may be observed by its likelihood ratio, whose denominator is the
+    likelihood at the nearest parameter that is possible. A normal observation with mean mu >= 0 and SD 1 is then accepted between
+    mu + u and, where mu < u, mu - (mu^2 + u^2) / (2 mu). At mu = 0 all of ``alpha`` lies above; from the two-sided normal
+    quantile on, half of it lies on either side. Intervals so made cover everywhere, at the boundary too, and are never empty.
+
+    Args:
+        distance: mu, in standard deviations from the boundary; 0 or more.
+
+    Returns:
+        (below, above): shares of observations that are rejected as too small and as too large; their sum is ``alpha``.
+
+    >>> boundary_tails(0.0), boundary_tails(3.0)
+    ((0.0, 0.05), (0.025, 0.025))
+    >>> [round(share, 4) for share in boundary_tails(1.0)]
+    [0.0156, 0.0344]
+    """
+    widest = -ndtri(alpha / 2)
+    if distance >= widest:
+        return alpha / 2, alpha / 2
+    if distance <= 0:
+        return 0.0, alpha
+
+    def excess(u: float) -> float:
+        return ndtr(-u) + ndtr(-(distance**2 + u**2) / (2 * distance)) - alpha
+
+    above = float(ndtr(-brentq(excess, -ndtri(alpha) - 1e-9, widest + 1e-9)))
+    return alpha - above, above
+
+
 def calibration_interval(gaps: np.ndarray, drawn: np.ndarray, level: float = 0.95) -> Interval:
     """Interval of an expected calibration error, the sum of |gaps|, by inverting a test.
 
     Noise adds to a sum of absolute values, so the error lies above the truth, and its resamples lie above it once more: no
     percentile of them covers. But the gaps themselves are plain means, whose noise the resamples do show. So ask of each
     possible error t: were the true gaps t s, with sum |s| = 1, and were the resampled noise added to them, would the
-    observed error be among the middle 95 %? The interval holds the t of which the answer is yes (Davison and Hinkley 1997,
-    chapter 5: inversion of significance tests). How the error spreads over the bins, s, is unknown: once it is taken as
-    observed and once as evenly spread, in standard errors, which is the hardest to see; the interval is the wider of both.
-    The lower end is often 0: nothing then speaks against perfect calibration. At a true error of 0 only the lower end can
-    miss, so there the interval holds the truth in 97.5 % of studies.
+    observed error be among the 95 % that are accepted? The interval holds the t of which the answer is yes (Davison and
+    Hinkley 1997, chapter 5: inversion of significance tests). An error cannot be below 0, so near 0 the accepted errors reach down
+    further than up (:func:`boundary_tails`).
+
+    How the error spreads over the bins, s, is unknown: once it is taken as observed, and once half-way between that and an even
+    spread in standard errors, because noise scatters the observed gaps more than the true ones; the interval is the wider of both.
+    The lower end is often 0: nothing then speaks against perfect calibration.
 
     Args:
         gaps: (J,) signed gap of each bin, sum of probabilities minus positives, as a share of the images; of a mean over
@@ -94,7 +130,7 @@ def calibration_interval(gaps: np.ndarray, drawn: np.ndarray, level: float = 0.9
     >>> noise = 0.01 * np.linspace(-1, 1, 101)[:, None]
     >>> interval = calibration_interval(np.array([0.1]), 0.1 + noise)
     >>> round(interval.low, 4), round(interval.median, 4), round(interval.high, 4)
-    (0.0905, 0.1, 0.1095)
+    (0.0905, 0.1, 0.1098)
     >>> calibration_interval(np.array([0.002]), 0.002 + noise).low
     0.0
     """
@@ -102,24 +138,46 @@ def calibration_interval(gaps: np.ndarray, drawn: np.ndarray, level: float = 0.9
     noise = noise[np.isfinite(noise).all(axis=1)]
     if not len(noise):
         return Interval(np.nan, np.nan, np.nan, np.nan, 0)
-    observed = float(np.abs(gaps).sum())
+    observed, scale = float(np.abs(gaps).sum()), noise.std(axis=0)
+    if not gaps.any() and not scale.any():
+        return Interval(0.0, 0.0, 0.0, 0.0, len(noise))
     furthest = 2 * (observed + float(np.abs(noise).sum(axis=1).max()))  # every draw exceeds the observed error there
 
-    def solve(share: float, shape: np.ndarray) -> float:
-        """The error whose resampled values lie below the observed one in a ``share`` of the draws; 0 if none is so small."""
+    def errors(true: float, shape: np.ndarray) -> np.ndarray:
+        """What studies would show whose true error is `true` and spreads like `shape`."""
+        return np.abs(true * shape + noise).sum(axis=1)
 
-        def excess(error: float) -> float:
-            return float(np.quantile(np.abs(error * shape + noise).sum(axis=1), share)) - observed
+    def tails(shown: np.ndarray, shape: np.ndarray) -> tuple[float, float]:
+        rise = np.median(shown) - np.median(errors(0.0, shape))
+        return boundary_tails(float(rise / max(shown.std(), 1e-12)), 1 - level)
 
-        return brentq(excess, 0.0, furthest, xtol=1e-6) if excess(0.0) < 0 else 0.0
+    def too_small(true: float, shape: np.ndarray) -> float:
+        """Above 0 while the observed error is larger than `true` would show."""
+        shown = errors(true, shape)
+        return observed - float(np.quantile(shown, 1 - tails(shown, shape)[1]))
 
-    tail = (1 - level) / 2
-    shapes = [one / np.abs(one).sum() for one in (gaps, np.copysign(noise.std(axis=0), gaps)) if one.any()]
-    if not shapes:
-        return Interval(0.0, 0.0, 0.0, 0.0, len(noise))
+    def too_large(true: float, shape: np.ndarray) -> float:
+        """Above 0 as soon as the observed error is smaller than `true` would show; the observation counts as one of the draws."""
+        shown = errors(true, shape)
+        return tails(shown, shape)[0] - (1 + np.count_nonzero(shown <= observed)) / (len(shown) + 1)
+
+    def half(true: float, shape: np.ndarray) -> float:
+        return observed - float(np.median(errors(true, shape)))
+
+    def crossing(function: Callable[[float, np.ndarray], float], shape: np.ndarray) -> float:
+        """Where the function changes its sign; the end of the range where it does not."""
+        first, last = function(0.0, shape), function(furthest, shape)
+        if first * last >= 0:
+            return furthest if function is too_large else 0.0
+        return brentq(function, 0.0, furthest, args=(shape,), xtol=1e-6)
+
+    even = np.copysign(scale, gaps) / max(scale.sum(), 1e-300)
+    seen = gaps / observed if observed else even
+    between = seen + even
+    shapes = seen, between / np.abs(between).sum()
     sd = float(np.abs(gaps + noise).sum(axis=1).std(ddof=1)) if len(noise) > 1 else np.nan
-    return Interval(solve(0.5, shapes[0]), min(solve(1 - tail, one) for one in shapes), max(solve(tail, one) for one in shapes), sd,
-                    len(noise))  # fmt: skip
+    return Interval(crossing(half, seen), min(crossing(too_small, one) for one in shapes), max(crossing(too_large, one) for one in shapes),
+                    sd, len(noise))  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def ranks_section(run: Run, out: Path) -> Iterator[Html]:
     yield tag("p", HOW_TO_READ_RANKS)
     figures = []
     for standing in found:
-        caption = tag("figcaption", tag("strong", standing.title), f", {len(standing.columns)} columns. ", groups_in_words(standing))
+        caption = tag("figcaption", tag("strong", standing.title), f", {standing.count} {standing.over}. ", groups_in_words(standing))
         figures.append(tag("figure", caption, rank_drawing(standing, run.reference.name)))
     yield tag("div", figures, class_="figures")
     yield _table(run, "ranks", out) or Html("")

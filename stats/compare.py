@@ -51,7 +51,7 @@ from .subgroups import RELIABILITY_COLUMNS, SUBGROUP_COLUMNS, SUBGROUP_RESAMPLES
 ESTIMATE_COLUMNS = (
     "task", "dataset", "encoder", "target", "metric", "value", "sd", "replicates", "median", "low", "high", "bca_low",
     "bca_high", "two_level_low", "two_level_high", *LINE_COLUMNS, "resamples", "resamples_valid", "n_images", "n_patients",
-    "n_positive", "false_positive_images", "unit", "reduced", "state", "reason",
+    "n_units", "n_positive", "false_positive_images", "unit", "reduced", "state", "reason",
 )  # fmt: skip
 #: One-sided p -> the two-sided p of the same test, which is twice the smaller p of the two directions.
 TWO_SIDED = {"p_one_sided": "p_two_sided"} | {
@@ -65,6 +65,8 @@ COMPARISON_COLUMNS = (
     "power_margin", "resamples_valid",
 )  # fmt: skip
 
+#: Metrics for which one margin in points means nothing: a Brier score or a distance may be small for everybody.
+WITHOUT_MARGIN = frozenset({"brier", "hd95"})
 #: Pairs of encoders whose resamples are held at once: 66 pairs x 10,000 resamples are 5 MB.
 PAIRS = 128
 RANK_COLUMNS = ("task", "dataset", "target", "metric", "encoder", "rank", "low", "high", "p_best", "encoders")
@@ -111,8 +113,8 @@ class Measured:
     """
 
     predictions: Predictions
-    measurements: dict[tuple[str, str], Measurement]  # by (target, metric)
-    jackknife: dict[tuple[str, str], np.ndarray]  # the metric without each group of patients
+    measurements: dict[tuple[str, str], Measurement]
+    jackknife: dict[tuple[str, str], np.ndarray]
 
 
 def compare(
@@ -139,6 +141,8 @@ def compare(
     encoders = sorted(cohort.encoders, key=lambda p: (p.encoder != reference, p.encoder))
     cohort = dataclasses.replace(cohort, encoders=encoders)
 
+    if task == "linear_probe" and cohort.present:
+        check_aggregates(cohort, settings.aggregates)
     strata = positive_sets(cohort) if settings.stratified and task == "linear_probe" and cohort.present else None
     draws = resample_patients(cohort.patient_ids, settings.resamples, settings.seed, strata)
     without = leave_some_out(draws)
@@ -164,7 +168,9 @@ def compare(
         key_parts={"task": task, "dataset": dataset, "reference": reference, **dataclasses.asdict(settings), **written},
         parents=[predictions.sidecar for predictions in encoders],
         facts={"task": task, "dataset": dataset, "reference": reference, "encoders": [p.encoder for p in encoders],
-               "absent": reasons, "patients": len(cohort.patient_ids), **dataclasses.asdict(settings), **written, "unit": cohort.unit,
+               "absent": reasons, "patients": cohort.patients, "units": len(cohort.patient_ids),
+               **dataclasses.asdict(settings), **written, "unit": cohort.unit,
+               "stratified": strata is not None,
                "version": first.get("version"), "protocol": first.get("protocol"),
                "language_model": first.get("language_model"),
                "reports_written": _reports_written(cohort) if task == "report_generation" else {},
@@ -175,6 +181,29 @@ def compare(
                + "; ".join(f"{name}: {reason}" for name, reason in reasons.items()),
         started=started,
     )  # fmt: skip
+
+
+def check_aggregates(cohort: Cohort, aggregates: Sequence[Sequence[str]]) -> None:
+    """A set of labels is of this data set whole or not at all, and two sets of one size would share the name Agg-<size>.
+
+    A label that the probe had to drop (one class only) counts as known.
+
+    Raises:
+        SettingError: neither is so.
+    """
+    labels = set(cohort.present[0].rows["label"])
+    known = labels | set(cohort.present[0].sidecar.facts.get("labels_dropped") or {})
+    by_size = {len(labels): labels}
+    for wanted in map(set, aggregates):
+        if not wanted & known:
+            continue  # the configuration names the sets of all data sets
+        where = f"--aggregate {','.join(sorted(wanted))}"
+        if wanted - known:
+            raise SettingError(where, f"{sorted(wanted - known)}", f"labels of {cohort.dataset}: {sorted(known)}", "mend the spelling")
+        size = len(wanted & labels)
+        if by_size.setdefault(size, wanted & labels) != wanted & labels:
+            raise SettingError(where, f"a second set of {size} labels, beside {sorted(by_size[size])}",
+                               f"one set of each size: both would be called Agg-{size}", "leave one out")  # fmt: skip
 
 
 def _reports_written(cohort: Cohort) -> dict[str, list[int]]:
@@ -239,8 +268,8 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settin
                     "resamples": m.samples.size, "value": m.value, "sd": m.sd, "replicates": m.replicates.size, "median": interval.median,
                     "low": interval.low, "high": interval.high, "bca_low": bca[0], "bca_high": bca[1],
                     "two_level_low": two.low if two else None, "two_level_high": two.high if two else None,
-                    "resamples_valid": interval.valid, "n_images": m.n_images, "n_patients": m.n_patients, "n_positive": m.n_positive,
-                    "false_positive_images": m.false_positive_images, "state": m.state, "reason": m.reason,
+                    "resamples_valid": interval.valid, "n_images": m.n_images, "n_patients": m.n_patients, "n_units": m.n_units,
+                    "n_positive": m.n_positive, "false_positive_images": m.false_positive_images, "state": m.state, "reason": m.reason,
                 }  # fmt: skip
 
 
@@ -290,7 +319,7 @@ def comparison_rows(cohort: Cohort, measured: Sequence[Measured], draws: Patient
     """
     signs = patient_signs(draws.patients, len(draws.counts), settings.seed)
     on_images = _image_tests(cohort) if cohort.task == "linear_probe" else {}
-    ratios = {one.predictions.encoder: _test_to_train(one.predictions) for one in measured}
+    folds = cohort.task == "linear_probe" and bool(cohort.present) and cohort.present[0].sidecar.facts.get("replicates") == "folds"
     found: dict[tuple[str, str, str, str], dict[str, Any]] = {}
     cells = dict.fromkeys(cell for one in measured for cell in one.measurements)
     structure_sets = _structure_sets(cohort)
@@ -299,7 +328,7 @@ def comparison_rows(cohort: Cohort, measured: Sequence[Measured], draws: Patient
             continue  # single structures have estimates; what is tested are the columns of Table 4
         defined = {one.predictions.encoder: one.measurements[cell] for one in measured
                    if cell in one.measurements and one.measurements[cell].state == "ok"}  # fmt: skip
-        for pair, row in differences(defined, settings, signs, ratios).items():
+        for pair, row in differences(defined, settings, signs, folds).items():
             found[*pair, *cell] = row | on_images.get((*pair, *cell), {})
     names = [one.predictions.encoder for one in measured]
     for one, other in ((one, other) for one in names for other in names):
@@ -315,12 +344,6 @@ def comparison_rows(cohort: Cohort, measured: Sequence[Measured], draws: Patient
 
 def _structure_sets(cohort: Cohort) -> set[str]:
     return set(cohort.present[0].rows["structure_set"]) if cohort.task == "segmentation" and cohort.present else set()
-
-
-def _test_to_train(predictions: Predictions) -> float | None:
-    """Test images per training image, for the corrected resampled t test; None where the sidecar does not count them."""
-    n = predictions.sidecar.facts.get("n") or {}
-    return n["test"] / n["train"] if n.get("test") and n.get("train") else None
 
 
 def _image_tests(cohort: Cohort) -> dict[tuple[str, str, str, str], dict[str, float]]:
@@ -346,9 +369,8 @@ def _image_tests(cohort: Cohort) -> dict[tuple[str, str, str, str], dict[str, fl
 
 
 def differences(
-    measurements: Mapping[str, Measurement], settings: Settings, signs: np.ndarray | None = None,
-    test_to_train: Mapping[str, float | None] | None = None,
-) -> dict[tuple[str, str], dict[str, Any]]:  # fmt: skip
+    measurements: Mapping[str, Measurement], settings: Settings, signs: np.ndarray | None = None, folds: bool = False
+) -> dict[tuple[str, str], dict[str, Any]]:
     """Every ordered pair of encoders in one cell: paired difference ``one - other`` with interval, tests and power.
 
     Every one-sided p is that ``one`` is not better; where less is better, better means a difference below zero. Each pair
@@ -357,7 +379,8 @@ def differences(
     Args:
         measurements: by encoder, of one target and metric, on the same resamples.
         signs: (flips, P) from `stats.permutation.patient_signs`; None leaves out sign flip and Wilcoxon.
-        test_to_train: test images per training image, by encoder; without it there is no corrected t.
+        folds: the replicates are trained on all folds of one training set but one, so that a corrected t test makes sense;
+            seeds share all their images, which says nothing about other ones.
 
     Returns:
         By (one, other), the columns of comparisons.csv; ``delta``, ``sd_delta``, ``mde`` and ``margin`` are fractions.
@@ -377,7 +400,8 @@ def differences(
     first, second = (np.array([pair[k] for pair in pairs]) for k in (0, 1))
     ms = [measurements[name] for name in names]
     values, samples = np.array([m.value for m in ms]), np.array([m.samples for m in ms])
-    lower = ms[0].metric in LOWER_IS_BETTER
+    metric, lower = ms[0].metric, ms[0].metric in LOWER_IS_BETTER
+    margin = None if metric in WITHOUT_MARGIN else settings.margin
     observed = values[first] - values[second]
     # the flipped difference and the two-level mean are linear in the encoder, so one product per encoder serves all its pairs
     flipped = _flipped(ms, signs)
@@ -391,9 +415,10 @@ def differences(
         for place, (i, j) in enumerate(pairs[block]):
             delta, interval, number = deltas[place], intervals[place], start + place
             row = {"delta": observed[number], "low": interval.low, "high": interval.high,
-                   "p_equivalent": p_equivalent(delta, settings.margin), "margin": settings.margin, "sd_delta": interval.sd,
-                   "correlation": error[i, j], "mde": minimum_detectable_difference(interval.sd),
-                   "power_margin": power(settings.margin, interval.sd), "resamples_valid": interval.valid}  # fmt: skip
+                   "sd_delta": interval.sd, "correlation": error[i, j], "mde": minimum_detectable_difference(interval.sd),
+                   "resamples_valid": interval.valid}  # fmt: skip
+            if margin is not None:
+                row |= {"margin": margin, "p_equivalent": p_equivalent(delta, margin), "power_margin": power(margin, interval.sd)}
             both = two[i] is not None and two[j] is not None and ms[i].replicates.size == ms[j].replicates.size
             if both:
                 spread = percentile_interval(two[i] - two[j])
@@ -404,13 +429,14 @@ def differences(
             for one, other, sign in ((i, j, 1.0), (j, i, -1.0)):
                 better = -sign if lower else sign
                 own = dict(row) if sign > 0 else row | _mirrored(row)
-                own |= {"p_one_sided": p_one_sided(better * delta), "p_non_inferior": p_non_inferior(better * delta, settings.margin)}
+                own["p_one_sided"] = p_one_sided(better * delta)
+                if margin is not None:
+                    own["p_non_inferior"] = p_non_inferior(better * delta, margin)
                 if both:
                     own["p_two_level"] = p_one_sided(better * (two[i] - two[j]))
-                    ratio = (test_to_train or {}).get(names[one])
-                    if ratio is not None:
+                    if folds:
                         by_replicate = ms[i].replicates - ms[j].replicates
-                        own["p_corrected_t"] = p_corrected_resampled_t(better * by_replicate, ratio)
+                        own["p_corrected_t"] = p_corrected_resampled_t(better * by_replicate, by_replicate.size - 2)
                 if flipped is not None:
                     own["p_sign_flip"] = p_sign_flip(better * observed[number], better * turned)
                     seen = ms[i].patient_images > 0

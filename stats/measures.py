@@ -46,6 +46,15 @@ LOWER_IS_BETTER = frozenset({"brier", "ece", "hd95"})
 BIASED_UP = frozenset({"ece"})
 
 
+def gain(metric: str, delta: float) -> float:
+    """A difference of two encoders, turned so that above 0 the first is better.
+
+    >>> gain("auprc", 0.1), gain("hd95", 0.1)
+    (0.1, -0.1)
+    """
+    return -delta if metric in LOWER_IS_BETTER else delta
+
+
 @dataclass(frozen=True)
 class Measurement:
     """One encoder, one target, one metric; all values are fractions.
@@ -55,7 +64,8 @@ class Measurement:
         replicates: (R,) the metric on all test images, per fold or seed; empty when it was not computed.
         replicate_samples: (R, B) the metric of each replicate on each resample; NaN where undefined. A calibration error is content
             with the first `calibration.DRAWS` of them.
-        n_images, n_patients: of the test images that the metric is about.
+        n_images, n_patients: of the test images that the metric is about; an image without a patient id counts as a patient.
+        n_units: what is drawn (patients, studies or images) among them.
         n_positive: images with the label or the structure; None where there is no such thing.
         false_positive_images: segmentation only, images in which an absent structure is predicted.
         patient_sums: (P,) per-patient sums of the per-image metric (mean over replicates) for metrics that are means
@@ -76,6 +86,7 @@ class Measurement:
     replicate_samples: np.ndarray
     n_images: int
     n_patients: int
+    n_units: int = 0
     n_positive: int | None = None
     false_positive_images: int | None = None
     patient_sums: np.ndarray | None = None
@@ -98,6 +109,12 @@ class Measurement:
     def sd(self) -> float:
         """SD over replicates (ddof 1); NaN with fewer than two."""
         return float(self.replicates.std(ddof=1)) if self.replicates.size > 1 else np.nan
+
+
+def _sizes(images: pd.DataFrame) -> dict[str, int]:
+    """Counts of rows, one per image; ``person`` is there where the unit that is drawn may be another than the patient."""
+    people = images["person" if "person" in images else "patient_id"]
+    return {"n_images": len(images), "n_patients": people.nunique(), "n_units": images["patient_id"].nunique()}
 
 
 def linear_probe(
@@ -128,7 +145,7 @@ def linear_probe(
         target = images["target"].to_numpy() > 0
         score = of_label["score"].to_numpy(dtype=np.float64).reshape(replicates, -1)
         patients = images["patient_id"].to_numpy()
-        size = {"n_images": target.size, "n_patients": len(set(patients)), "n_positive": int(target.sum())}
+        size = _sizes(images) | {"n_positive": int(target.sum())}
         if target.all() or not target.any():
             missing = "negative" if target.all() else "positive"
             found += [
@@ -200,7 +217,7 @@ def _mean_over_labels(found: Sequence[Measurement], labels: set[str]) -> list[Me
             Measurement(
                 f"Agg-{len(defined)}", metric,
                 np.mean([m.replicates for m in defined], axis=0), np.mean([m.replicate_samples for m in defined], axis=0),
-                n_images=max(m.n_images for m in defined), n_patients=max(m.n_patients for m in defined),
+                **{name: max(getattr(m, name) for m in defined) for name in ("n_images", "n_patients", "n_units")},
                 reason=f"without {', '.join(left_out)} (undefined)" if left_out else "",
                 gaps=_concatenated([m.gaps for m in defined]) if metric in BIASED_UP else None,
             )
@@ -256,27 +273,29 @@ def _overlap_and_boundary(target: str, rows: pd.DataFrame, resamples: PatientRes
     present = rows["ref_area"].to_numpy() > 0
     false_positive = int(rows.loc[~present & (rows["pred_area"].to_numpy() > 0), "image_id"].nunique())
     per_image = rows[present].groupby(["replicate", "image_id"], sort=True).agg(
-        **{metric: (metric, "mean") for metric in metrics}, patient_id=("patient_id", "first"))  # fmt: skip
+        **{metric: (metric, "mean") for metric in metrics},
+        **{name: (name, "first") for name in ("patient_id", "person") if name in rows})  # fmt: skip
     if per_image.empty:
-        return [Measurement(target, metric, np.array([]), _nothing(resamples), 0, 0, 0, false_positive, state="undefined",
-                            reason="in no reference of the test set") for metric in metrics]  # fmt: skip
-    patients = first_replicate(per_image.reset_index())["patient_id"].to_numpy()
+        return [Measurement(target, metric, np.array([]), _nothing(resamples), 0, 0, n_positive=0, false_positive_images=false_positive,
+                            state="undefined", reason="in no reference of the test set") for metric in metrics]  # fmt: skip
+    images = first_replicate(per_image.reset_index())
     return [
-        _mean_over_images(target, metric, per_image[metric].to_numpy().reshape(rows["replicate"].nunique(), -1), patients, resamples,
-                          n_positive=patients.size, false_positive_images=false_positive)
+        _mean_over_images(target, metric, per_image[metric].to_numpy().reshape(rows["replicate"].nunique(), -1), images, resamples,
+                          n_positive=len(images), false_positive_images=false_positive)
         for metric in metrics
     ]  # fmt: skip
 
 
 def _mean_over_images(
-    target: str, metric: str, values: np.ndarray, patients: np.ndarray, resamples: PatientResamples, **sizes
+    target: str, metric: str, values: np.ndarray, images: pd.DataFrame, resamples: PatientResamples, **sizes
 ) -> Measurement:
-    """A metric that is a mean over images: ``values`` (R, n), ``patients`` (n,)."""
+    """A metric that is a mean over images: ``values`` (R, n), of the n rows of ``images``."""
+    patients = images["patient_id"].to_numpy()
     sums = resamples.patient_sums(patients, np.vstack([values, np.ones(patients.size)]).T)  # (P, R + 1)
     totals = resamples.resampled(sums).T
     with np.errstate(invalid="ignore"):
         samples = np.where(totals[-1] > 0, totals[:-1] / np.maximum(totals[-1], 1), np.nan)
-    return Measurement(target, metric, values.mean(axis=1), samples, patients.size, len(set(patients)),
+    return Measurement(target, metric, values.mean(axis=1), samples, **_sizes(images),
                        patient_sums=sums[:, :-1].mean(axis=1), patient_images=sums[:, -1], **sizes)  # fmt: skip
 
 
@@ -300,8 +319,8 @@ def report_generation(rows: pd.DataFrame, resamples: PatientResamples, not_compu
     [('rg_er', 'no weights')]
     """
     replicates = rows["replicate"].nunique()
-    patients = first_replicate(rows)["patient_id"].to_numpy()
-    size = {"n_images": patients.size, "n_patients": len(set(patients))}
+    images = first_replicate(rows)
+    patients, size = images["patient_id"].to_numpy(), _sizes(images)
 
     def ratio_of_sums(metric: str, statistics: np.ndarray, of_sums) -> Measurement:
         """``statistics`` (R, n, ...) per report; ``of_sums`` turns totals over reports into the metric."""
@@ -316,7 +335,7 @@ def report_generation(rows: pd.DataFrame, resamples: PatientResamples, not_compu
     for metric in ("rouge_l", "rouge_l_coco", "rg_er"):
         if metric in rows:
             values = per_replicate([metric])[:, :, 0].astype(np.float64)
-            found.append(_mean_over_images(REPORT, metric, values, patients, resamples))
+            found.append(_mean_over_images(REPORT, metric, values, images, resamples))
     reference, hypothesis = ([f"chexbert_{side}_{k}" for k in range(14)] for side in ("ref", "hyp"))
     if all(column in rows for column in reference + hypothesis):
         counts = np.stack([

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ProtocolMismatch, SpecError
-from .measures import LOWER_IS_BETTER, REPORT
+from .measures import BIASED_UP, LOWER_IS_BETTER, REPORT
 from .provenance import Sidecar, read_csv, read_sidecar
 from .published import AGG6, AGG7, AGG_PRINTED, SEVENTH, Published, Score
 from .typeset import OVERLAP, REDUCED, UNTOLD, Cell, Panel
@@ -36,7 +36,7 @@ REPORT_METRICS = ("rouge_l", "bleu4", "rg_er", "f1_14", "rouge_l_coco")
 SCORE_COLUMNS = (
     "table", "dataset", "dataset_title", "encoder", "encoder_title", "control", "column", "target", "metric", "unit",
     "value", "sd", "replicates", "median", "low", "high", "resamples", "resamples_valid", "n_images", "n_patients",
-    "n_positive", "false_positive_images", "resampling_unit", "published", "published_row", "difference", "verdict",
+    "n_units", "n_positive", "false_positive_images", "resampling_unit", "published", "published_row", "difference", "verdict",
     "reason", "marks", "state",
 )  # fmt: skip
 
@@ -56,7 +56,7 @@ class Encoder:
     card: Mapping[str, Any]
     measured: Mapping[str, Any]
     control: bool
-    reason: str = ""  # why there are no features, empty when there are
+    reason: str = ""
 
     @property
     def title(self) -> str:
@@ -105,7 +105,7 @@ class Section:
         if self.table == 5:
             return [(METRIC_TITLES[metric], REPORT, metric) for metric in self.metrics]
         aggregates = sorted({t for _, t, _ in self.estimates if re.fullmatch(r"Agg-\d+", t)}, key=lambda t: int(t[4:]))
-        several = len(self.metrics) > 1
+        several = self.metrics != {3: ("auprc",), 4: ("dice",)}[self.table]  # the caption names these
         return [
             (f"{short} {METRIC_TITLES[metric]}" if several else short, target, metric)
             for metric in self.metrics
@@ -157,7 +157,7 @@ class ScoreCell:
             "column": self.column, "target": self.target, "metric": self.metric, "unit": "points",
             **{name: points(estimate.get(name)) for name in ("value", "sd", "median", "low", "high")},
             **{name: estimate.get(name, "") for name in ("replicates", "resamples", "resamples_valid", "n_images",
-               "n_patients", "n_positive", "false_positive_images", "state")},
+               "n_patients", "n_units", "n_positive", "false_positive_images", "state")},
             "resampling_unit": estimate.get("unit", ""), "published": published,
             "published_row": self.published.row if self.published else "",
             "difference": self.value - published if published is not None and self.value is not None else None,
@@ -251,7 +251,7 @@ def score_cell(section: Section, encoder: Encoder, column: str, target: str, met
     overlap = {name + " with its labels" * (name in labels) for name in section.sources & seen}
     overlap |= {f"{name} ({count} copies found)" for name, count in section.copies.items() if name in seen - section.sources}
     marks = [f"overlap: {', '.join(sorted(overlap))}"] if overlap else []
-    if estimate.get("value") and encoder.card and not overlap and encoder.known(section.sources) == UNKNOWN:
+    if estimate.get("value") and "pretrained_on" in encoder.card and not overlap and encoder.known(section.sources) == UNKNOWN:
         marks = ["pretraining data: not all known, so these images may be among them"]
     marks += [f"reduced protocol: {estimate['reduced']}"] if estimate.get("reduced") else []
     return ScoreCell(section, encoder, column, target, metric, estimate, score, verdict, reason, "; ".join(marks))
@@ -298,18 +298,25 @@ def judge(section: Section, estimate: Mapping[str, str], score: Score | None, te
         return "not comparable", f"a mean of other classes: {without}"
     if score.decoder and score.decoder.lower() != section.decoder.lower():
         return "not comparable", f"published with another decoder ({score.decoder})"
-    if estimate.get("reduced"):
-        return "not comparable", f"reduced protocol: {estimate['reduced']}"
-    if test_size:
-        count, unit = test_size
-        found = int(estimate["n_images" if unit == "images" else "n_patients"])  # IU X-Ray: a study is a patient, no other id is released
-        if abs(found - count) > 0.01 * count:
-            return "not comparable", f"{found} test {unit}, the paper has {count}"
+    if why := other_conditions(estimate, test_size):
+        return "not comparable", why
     if not estimate.get("low"):
         return "not comparable", "no valid resample, so no interval"
     if points(estimate["low"]) <= score.value <= points(estimate["high"]):
         return "reproduced", "published value inside the measured 95 % interval"
     return "differs", "published value outside the measured 95 % interval"
+
+
+def other_conditions(estimate: Mapping[str, str], test_size: tuple[int, str] | None) -> str:
+    """Why a measured number is of another experiment than the paper's: a reduced protocol, a test set of another size; or nothing."""
+    if estimate.get("reduced"):
+        return f"reduced protocol: {estimate['reduced']}"
+    if test_size:
+        count, unit = test_size
+        found = int(estimate["n_images" if unit == "images" else "n_patients"])  # IU X-Ray: a study is a patient, no other id is released
+        if abs(found - count) > 0.01 * count:
+            return f"{found} test {unit}, the paper has {count}"
+    return ""
 
 
 # ---------------------------------------------------------------- for a reader
@@ -416,12 +423,13 @@ def resampling(section: Section) -> str:
     unit = section.facts.get("unit", "patient")
     units = {"study": "studies"}.get(unit, f"{unit}s")
     words = f"{section.facts.get('resamples', '?')} resamples of {units}"
-    many = section.facts.get("patients")
+    words += " within equal sets of findings" * bool(section.facts.get("stratified"))
+    many = section.facts.get("units")
     if many is not None and 0 < many < FEW:
         words += f" (only {many} {units if many > 1 else unit}: too few for an interval to be relied on, however narrow it is)"
     if unit == "patient":
         return words
-    why = "no patient ids are known, or --unit image" if unit == "image" else "--unit study"
+    why = "no patient ids are known" if section.facts.get("patients") is None else f"--unit {unit}"
     return f"{words} ({units} count as independent, also those of one patient: {why})"
 
 
@@ -436,8 +444,9 @@ def _notes(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
         spread = f"mean ± SD over {'/'.join(map(str, replicates))} replicates (folds or seeds)"
         if replicates == [1]:
             spread = "one replicate"
-        notes.append(f"{spread}; [95 % percentile interval], {resampling(section)}; {images} test images"
-                     + (f" of {patients} patients." if measured[0]["unit"] == "patient" else "."))  # fmt: skip
+        kind = "95 % percentile interval" + ", of ECE by test inversion" * any(m in BIASED_UP for m in section.metrics)
+        notes.append(f"{spread}; [{kind}], {resampling(section)}; {images} test images"
+                     + (f" of {patients} patients." if section.facts.get("patients") else "."))  # fmt: skip
         fewer = [e for e in measured if e["resamples_valid"] != e["resamples"]]
         if fewer:
             least = min(fewer, key=lambda e: int(e["resamples_valid"]))
@@ -453,6 +462,8 @@ def _notes(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
                          "that recognises the scanner scores there without seeing the disease.")  # fmt: skip
     notes += [f"Pictures: {text}." for text in section.processing]
     notes += _grouped(OVERLAP + " pretrained on images of these data", "overlap", cells)
+    if measured and any(cell.encoder.card and "pretrained_on" not in cell.encoder.card for cell in cells):
+        notes.append("Whether an encoder was pretrained on these images is not known here.")
     notes += _grouped(UNTOLD + " pretraining data", "pretraining data", cells)
     notes += _grouped(REDUCED + " reduced protocol", "reduced protocol", cells)
     gaps: dict[str, list[str]] = {}

@@ -15,21 +15,25 @@ from typing import Any
 
 import numpy as np
 
+from .bootstrap import minimum_detectable_difference
+from .measures import BIASED_UP, gain
 from .multiplicity import benjamini_hochberg, holm
-from .published import Published
-from .scores import METRIC_TITLES, Encoder, Section, find_estimate, points, resampling
+from .published import Published, same_model
+from .scores import METRIC_TITLES, Encoder, Section, find_estimate, other_conditions, points, resampling
 from .typeset import Cell, Panel
 
 ALPHA = 0.05
+#: Whose outcomes the paper's Table 6 prints.
+TESTED = "RadJEPA"
 
 #: Columns of comparisons.csv; the first decides, the others stand beside it.
 TESTS = ("p_one_sided", "p_two_sided", "p_two_level", "p_two_level_two_sided", "p_sign_flip", "p_sign_flip_two_sided", "p_wilcoxon",
-         "p_wilcoxon_two_sided", "p_delong", "p_delong_two_sided", "p_corrected_t", "p_corrected_t_two_sided", "p_non_inferior",
-         "p_equivalent")  # fmt: skip
+         "p_wilcoxon_two_sided", "p_delong", "p_delong_two_sided", "p_mcnemar", "p_mcnemar_two_sided", "p_corrected_t",
+         "p_corrected_t_two_sided", "p_non_inferior", "p_equivalent")  # fmt: skip
 
 SIGNIFICANCE_COLUMNS = (
     "table", "rule", "reference", "other", "other_title", "dataset", "dataset_title", "column", "target",
-    "metric", "unit", "delta", "low", "high", "sd_delta", "mde", "margin", "power_margin", "p_one_sided",
+    "metric", "unit", "delta", "low", "high", "sd_delta", "mde", "mde_family", "margin", "power_margin", "p_one_sided",
     "p_holm", "p_bh", *TESTS[1:], "family_size", "resamples_valid", "outcome", "published_outcome", "verdict", "reason",
 )  # fmt: skip
 
@@ -47,7 +51,8 @@ def significance_rows(
 
     ``delta``, its interval, ``sd_delta``, ``mde`` and ``margin`` are in points; p values are fractions, empty where a cell has no
     comparison. Each baseline is a family of its own for ``p_holm`` (which decides, at ALPHA) and ``p_bh`` (`stats.multiplicity`);
-    ``family_size`` counts its finite p.
+    ``family_size`` counts its finite p. ``mde`` is that of one test at ALPHA, ``mde_family`` that of a test which Holm holds to
+    ALPHA / ``family_size``, as it does the smallest p.
 
     Args:
         sections: Tables 3 to 5, read from the statistics folders.
@@ -64,10 +69,14 @@ def significance_rows(
         family = []
         for section, title, target, metric in columns:
             rule, other = (FIXED, fixed) if fixed else _best(section, others, target, metric)
-            family.append(_row(section, title, target, metric, by_name[reference], rule, other, published))
+            row = _row(section, title, target, metric, by_name[reference], rule, other)
+            family.append(row | _printed(section, row, encoders, published))
         p = np.array([np.nan if row["p_one_sided"] is None else row["p_one_sided"] for row in family])
         for row, p_holm, p_bh in zip(family, holm(p), benjamini_hochberg(p), strict=True):
-            row |= {"p_holm": p_holm, "p_bh": p_bh, "family_size": int(np.isfinite(p).sum())}
+            size = int(np.isfinite(p).sum())
+            row |= {"p_holm": p_holm, "p_bh": p_bh, "family_size": size}
+            if row.get("sd_delta") is not None and size:
+                row["mde_family"] = minimum_detectable_difference(row["sd_delta"], ALPHA / size)
             _conclude(row)
         rows += family
     return rows
@@ -79,7 +88,7 @@ def _family(section: Section, published: Published) -> list[tuple[str, str, str]
     return [
         (section.columns.get(target, "Report"), target, metric)
         for _, target, metric in section.displayed()
-        if not target.startswith("Agg-") and metric != "rouge_l_coco" and target not in outside
+        if not target.startswith("Agg-") and metric != "rouge_l_coco" and metric not in BIASED_UP and target not in outside
     ]
 
 
@@ -101,24 +110,18 @@ def _best(section: Section, others: Sequence[Encoder], target: str, metric: str)
         values = [(points(find_estimate(section, o, target, metric).get("value")), o) for o in candidates]
         values = [(value, other) for value, other in values if value is not None]
         if values:
-            return rule, max(values, key=lambda pair: pair[0])[1]
+            return rule, max(values, key=lambda pair: gain(metric, pair[0]))[1]
     return BEST, None
 
 
-def _row(
-    section: Section, title: str, target: str, metric: str, reference: Encoder, rule: str, other: Encoder | None,
-    published: Published,
-) -> dict[str, Any]:  # fmt: skip
-    printed = published.outcome_row(section.paper, metric, section.names(target)) if section.paper else None
+def _row(section: Section, title: str, target: str, metric: str, reference: Encoder, rule: str, other: Encoder | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "table": section.table, "rule": rule, "reference": reference.name, "other": other.name if other else "",
         "other_title": other.title if other else "", "dataset": section.dataset, "dataset_title": section.title,
-        "column": title, "target": target, "metric": metric, "unit": "points", "p_one_sided": None,
-        "published_outcome": printed["outcome"] if printed else "", "paper": section.paper, "gap": "",
+        "column": title, "target": target, "metric": metric, "unit": "points", "p_one_sided": None, "paper": section.paper, "gap": "",
     }  # fmt: skip
     own = find_estimate(section, reference, target, metric)
     theirs = find_estimate(section, other, target, metric) if other else {}
-    row["reduced"] = own.get("reduced") or theirs.get("reduced") or ""
     comparison = section.comparisons.get((reference.name, row["other"], target, metric))
     if not own.get("value"):
         row["gap"] = f"{reference.title}: {own.get('reason')}"
@@ -135,13 +138,36 @@ def _row(
     return row
 
 
+def _printed(section: Section, row: Mapping[str, Any], encoders: Sequence[Encoder], published: Published) -> dict[str, str]:
+    """The outcome that the paper prints for a row's column, and why the row says nothing about it (empty where it does)."""
+    target, metric = row["target"], row["metric"]
+    printed = published.outcome_row(section.paper, metric, section.names(target)) if section.paper else None
+    if not printed:
+        return {"published_outcome": "", "incomparable": ""}
+    present = {e.name: e for e in encoders if find_estimate(section, e, target, metric).get("value")}
+    best = published.best_other(section.table, section.paper, metric, section.names(target), TESTED, section.decoder)
+    pair = [present[name] for name in (row["reference"], row["other"]) if name in present]
+    conditions = [other_conditions(find_estimate(section, e, target, metric), published.test_size(section.paper)) for e in pair]
+    if row["rule"] != BEST:
+        why = "the paper's outcomes fit a best-per-column baseline"
+    elif pair and not same_model(TESTED, pair[0].paper_name):
+        why = f"{pair[0].title} is not the paper's {TESTED}"
+    elif any(conditions):
+        why = next(filter(None, conditions))
+    elif best and not any(same_model(best, e.paper_name) for e in present.values()):
+        why = f"the paper's best other row of this column, {best}, is not in this run"
+    else:
+        why = ""
+    return {"published_outcome": printed["outcome"], "incomparable": why}
+
+
 def _conclude(row: dict[str, Any]) -> None:
     """Outcome and verdict, once the family is complete."""
     delta = row.get("delta")
     if delta is None or not np.isfinite(row["p_holm"]):
         row |= {"outcome": "", "verdict": "not run", "reason": row["gap"] or "no valid resample"}
         return
-    if delta <= 0:
+    if gain(row["metric"], delta) <= 0:
         row["outcome"] = "no_improvement"
     else:
         row["outcome"] = "significant_improvement" if row["p_holm"] < ALPHA else "nonsignificant_improvement"
@@ -149,10 +175,8 @@ def _conclude(row: dict[str, Any]) -> None:
         verdict = "not comparable", "no published value for these data"
     elif not row["published_outcome"]:
         verdict = "not comparable", "the paper prints no outcome for this column"
-    elif row["rule"] != BEST:
-        verdict = "not comparable", "the paper's outcomes fit a best-per-column baseline"
-    elif row["reduced"]:
-        verdict = "not comparable", f"reduced protocol: {row['reduced']}"
+    elif row["incomparable"]:
+        verdict = "not comparable", row["incomparable"]
     elif row["outcome"] == row["published_outcome"]:
         verdict = "reproduced", "same outcome as published"
     else:
@@ -189,6 +213,8 @@ def significance_panels(
         ),
         'p: one-sided, of "not better", and the one that Holm adjusts; 2-sided: of "no difference in either direction", for a reader who '
         "had no direction in mind. Both from the same resamples.",
+        "The interval is two-sided and of one column: it is neither one-sided as p nor adjusted as p Holm, so it may reach past 0 beside "
+        "✓✓ in a small family, or stay clear of 0 beside ✓ in a large one. The mark goes by p Holm.",
     ]
     if any(row["rule"] == BEST_CONTROL for row in best):
         notes.append("No encoder other than the controls is present: the baseline is the best control, a check that "
@@ -199,7 +225,9 @@ def significance_panels(
     gaps: dict[str, list[str]] = {}
     for row in best:
         if row["verdict"] == "not run":
-            gaps.setdefault(row["reason"], []).append(f"{row['dataset_title']} {row['column']}")
+            metric = METRIC_TITLES[row["metric"]]
+            where = row["column"] if metric in row["column"] else f"{row['column']} {metric}"
+            gaps.setdefault(row["reason"], []).append(f"{row['dataset_title']} {where}")
     notes += [f"– {', '.join(where)}: {reason}" for reason, where in gaps.items()]
 
     others = list(dict.fromkeys((row["other"], row["other_title"]) for row in rows if row["rule"] == FIXED))

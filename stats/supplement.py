@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 from .calibration import LINE_COLUMNS
 from .figures import Place, rank_diagram, standing_alone
+from .measures import BIASED_UP, gain
 from .page import Html
 from .provenance import Sidecar
 from .ranks import CriticalDifference, critical_difference
@@ -110,15 +112,16 @@ def _calibration(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Ta
             e for e in encoders if any(r["brier"] is not None for r in rows if (r["dataset"], r["encoder"]) == (one.dataset, e.name))
         ]
         if not present:
-            panels.append(Panel(one.title, ["Gap"], [], notes=[one.gap or "No encoder gives probabilities here: scores outside 0 to 1 "
-                                                               "have an order but no calibration."]))  # fmt: skip
+            panels.append(Panel(one.title, ["Gap"], [], notes=[one.gap or "No encoder has a calibration here: scores outside 0 to 1 "
+                                                               "have an order only, and a label needs both of its classes."]))  # fmt: skip
             continue
         for metric in ("brier", "ece"):
             found = [[find_estimate(one, e, t, metric) for t in order] for e in present]
             cells = [[_name(e), *(_fraction_cell(row) for row in line)] for e, line in zip(present, found, strict=True)]
             values = [[None if e.control or not row.get("value") else round(float(row["value"]), 3) for row in line]
                       for e, line in zip(present, found, strict=True)]  # fmt: skip
-            _columnwise(cells, values, lowest=True)
+            if metric not in BIASED_UP:
+                _columnwise(cells, values, lowest=True)
             title = {"brier": "Brier score", "ece": "calibration error (ECE)"}[metric]
             kind = "interval by test inversion" if metric == "ece" else "percentile interval"
             notes = [f"Less is better. [95 % {kind}], {resampling(one)}."]
@@ -208,10 +211,14 @@ def _grouping_panels(one: Section, grouping: str, found: Sequence[Mapping[str, s
             line += [_points_cell(cells.get((encoder.name, target, group), {})) for group in groups]
             line += [gap["worst"] if gap else "–", Cell(f"{points(gap['value']):.1f}", _interval(gap)) if gap else Cell("–")]
             lines.append(line)
-    small = sorted({r["group"] for r in found if r["state"] == "not_computed"})
+    small: dict[str, list[str]] = {}
+    for row in found:
+        if row["state"] == "not_computed" and row["metric"] in ("", metric):
+            who = f"{row['group']} {one.columns.get(row['target'], row['target'])}".strip()
+            small.setdefault(row["reason"], []).append(who)
     notes = [f"[95 % percentile interval], {resampling(one)}, at most 1000 of them used. Gap: best minus worst group, both chosen on these "
              "data, so it is above 0 by chance alone; read it by its interval and with the other encoders' beside it."]  # fmt: skip
-    notes += [f"Not shown, too few patients: {', '.join(small)}."] if small else []
+    notes += [f"Without a number, {reason}: {', '.join(dict.fromkeys(who))}." for reason, who in small.items()]
     header = ["Encoder", *(["Column"] if one.table != 5 else []), *groups, "Worst", "Gap"]
     title = f"{one.title}: {METRIC_TITLES[metric]} by {GROUPING_TITLES.get(grouping, grouping)}"
     return [Panel(title, header, lines, notes=notes)] if lines else [Panel(title, ["Gap"], [], notes=notes[1:])]
@@ -230,25 +237,29 @@ def _task(one: Section) -> str:
 
 @dataclass(frozen=True)
 class Standing:
-    """Encoders ranked over several columns at once.
+    """Encoders ranked over several data sets at once, or over the columns of the only one.
 
     Attributes:
-        title: what the columns have in common.
+        title: the task, or "All tasks".
         encoders: those that have a value in every column.
         columns: (section, target, metric) of each.
-        difference: mean ranks and what they tell apart; None with fewer than three encoders or two columns.
+        over: what the ranks are averaged over, "data sets" (each encoder's rank in one is that of its mean rank over the columns) or
+            "columns"; ``count``: how many.
+        difference: mean ranks and what they tell apart; None with fewer than three encoders or two of ``over``.
         mean_ranks: (K,) 1 = best.
     """
 
     title: str
     encoders: list[Encoder]
     columns: list[tuple[Section, str, str]]
+    over: str
+    count: int
     difference: CriticalDifference | None
     mean_ranks: np.ndarray
 
 
 def standings(sections: Sequence[Section], encoders: Sequence[Encoder]) -> list[Standing]:
-    """One per task, and over all tasks where there are several; aggregates and the second ROUGE-L do not count."""
+    """One per task, and over all tasks where there are several; a task on a data set counts as a data set there."""
     tasks = {TASK_TITLES[n]: [s for s in sections if s.table == n] for n in TASK_TITLES if any(s.table == n for s in sections)}
     if len(tasks) > 1:
         tasks["All tasks"] = list(sections)
@@ -256,31 +267,42 @@ def standings(sections: Sequence[Section], encoders: Sequence[Encoder]) -> list[
     return [one for one in found if one.encoders and one.columns]
 
 
+def _ranked_columns(section: Section) -> list[tuple[Section, str, str]]:
+    """Its columns that count for a mean rank: no aggregate, and of several metrics of one label the first, lest it count twice."""
+    metrics = [metric for metric in section.metrics if metric not in BIASED_UP and metric != "rouge_l_coco"]
+    counted = metrics if section.table == 5 else metrics[:1]
+    return [(section, t, m) for _, t, m in section.displayed() if m in counted and not t.startswith("Agg-")]
+
+
 def _standing(title: str, sections: Sequence[Section], encoders: Sequence[Encoder]) -> Standing:
     def value(place: tuple[Section, str, str], encoder: Encoder) -> float | None:
         section, target, metric = place
         return _number(find_estimate(section, encoder, target, metric).get("value"))
 
-    columns = [(s, t, m) for s in sections for _, t, m in s.displayed() if not t.startswith("Agg-") and m != "rouge_l_coco"]
+    columns = [place for section in sections for place in _ranked_columns(section)]
     columns = [place for place in columns if any(value(place, encoder) is not None for encoder in encoders)]
     complete = [e for e in encoders if columns and all(value(place, e) is not None for place in columns)]
     if not complete:
-        return Standing(title, [], columns, None, np.array([]))
-    values = np.array([[value(place, encoder) for encoder in complete] for place in columns])
-    enough = len(complete) >= 3 and len(columns) >= 2
-    ranks = np.mean([[1 + (line > v).sum() + ((line == v).sum() - 1) / 2 for v in line] for line in values], axis=0)
-    return Standing(title, complete, columns, critical_difference(values) if enough else None, ranks)
+        return Standing(title, [], columns, "columns", len(columns), None, np.array([]))
+    of_columns = np.array([rankdata([-gain(place[2], value(place, encoder)) for encoder in complete]) for place in columns])
+    section_of = np.array([id(section) for section, _, _ in columns])
+    of_data = np.array([rankdata(of_columns[section_of == one].mean(axis=0)) for one in dict.fromkeys(section_of)])
+    over, ranks = ("data sets", of_data) if len(of_data) > 1 else ("columns", of_columns)
+    enough = len(complete) >= 3 and len(ranks) >= 2
+    difference = critical_difference(ranks, lower_is_better=True) if enough else None
+    return Standing(title, complete, columns, over, len(ranks), difference, ranks.mean(axis=0))
 
 
 def groups_in_words(standing: Standing) -> str:
     """Friedman's p, the critical difference, and who is not told apart."""
     found = standing.difference
     if found is None:
-        return "Friedman's test needs three encoders and two columns."
+        return f"Friedman's test needs three encoders and two {standing.over}."
     names = [encoder.title for encoder in standing.encoders]
     groups = "; ".join(", ".join(names[k] for k in group) for group in found.groups) or "none"
-    return (f"Friedman p {'< 0.001' if found.p_friedman < 0.001 else f'= {found.p_friedman:.3f}'} over {len(standing.columns)} columns; "
-            f"critical difference of mean ranks (Nemenyi, 5 %) {found.critical:.2f}. Not told apart: {groups}.")  # fmt: skip
+    alike = "" if standing.over == "data sets" else ", of one data set, which are not independent"
+    return (f"Friedman p {'< 0.001' if found.p_friedman < 0.001 else f'= {found.p_friedman:.3f}'} over {standing.count} {standing.over}"
+            f"{alike}; critical difference of mean ranks (Nemenyi, 5 %) {found.critical:.2f}. Not told apart: {groups}.")  # fmt: skip
 
 
 def rank_drawing(standing: Standing, reference: str) -> Html | None:
@@ -296,11 +318,11 @@ def rank_figure(sections: Sequence[Section], encoders: Sequence[Encoder], refere
     """ranks.svg: the critical-difference diagrams that the page shows, one per task and one over all, as one file."""
     title = next(encoder.title for encoder in encoders if encoder.name == reference)
     found = standings(sections, encoders)
-    parts = [(f"{one.title}, {len(one.columns)} column{'s' * (len(one.columns) != 1)}", [groups_in_words(one)],
+    parts = [(f"{one.title}, {one.count} {one.over if one.count > 1 else one.over[:-1]}", [groups_in_words(one)],
               rank_drawing(one, reference)) for one in found]  # fmt: skip
-    how = ["Dot: mean rank over columns, 1 is best. Bars at the right join encoders whose mean ranks lie closer than the critical "
-           f"difference (Friedman and Nemenyi, 5 %). Blue: {title}; hollow: controls. Columns of one data set are not independent, so "
-           "this is a picture; the test is the table of significance."]  # fmt: skip
+    how = ["Dot: mean rank over data sets (over columns where there is one), 1 is best. Bars at the right join encoders whose mean ranks "
+           f"lie closer than the critical difference (Friedman and Nemenyi, 5 %). Blue: {title}; hollow: controls. This is a picture; the "
+           "test is the table of significance."]  # fmt: skip
     nothing = ["No encoder has a value in every column, so there is nothing to rank."]
     return standing_alone([("Mean ranks", how if found else nothing, None), *parts], "Mean ranks of the encoders, 1 is best")
 
@@ -315,7 +337,7 @@ def _ranks(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Table:
         found = standing.difference
         for encoder, mean in zip(standing.encoders, standing.mean_ranks, strict=True):
             rows.append({"task": standing.title, "encoder": encoder.name, "encoder_title": encoder.title, "control": encoder.control,
-                         "target": "mean over columns", "rank": float(mean), "encoders": len(standing.encoders),
+                         "target": f"mean over {standing.over}", "rank": float(mean), "encoders": len(standing.encoders),
                          "columns": len(standing.columns), "p_friedman": found.p_friedman if found else None,
                          "critical_difference": found.critical if found else None})  # fmt: skip
         panels += _rank_panels(standing, sections, encoders)
@@ -340,21 +362,22 @@ def _rank_panels(standing: Standing, sections: Sequence[Section], encoders: Sequ
             encoder = standing.encoders[k]
             cells = [_rank_cell(of.get((id(s), t, m, encoder.name), {})) for s, t, m in shown]
             lines.append([_name(encoder), *cells, f"{standing.mean_ranks[k]:.2f}"])
-        header = ["Encoder", *(titles[id(s), t, m] for s, t, m in shown), f"Mean of {len(standing.columns)}"]
+        header = ["Encoder", *(titles[id(s), t, m] for s, t, m in shown), f"Mean of {standing.count} {standing.over}"]
         panels.append(Panel(standing.title + block, header, lines, notes=[]))
     notes = panels[-1].notes
     notes.append(groups_in_words(standing))
     if not whole:
         drawn = dict.fromkeys(resampling(section) for section, _, _ in standing.columns)
-        notes.append(f"[95 % interval of the rank over resamples that all encoders share], {'; '.join(drawn)}. Columns of one data set "
-                     "are not independent, so the critical difference is a picture; the test is Table 6 (significance).")  # fmt: skip
+        how = "In a data set the rank is that of its mean rank. " if standing.over == "data sets" else ""
+        notes.append(f"[95 % interval of the rank over resamples that all encoders share], {'; '.join(drawn)}. {how}The critical "
+                     "difference is a picture; the test is Table 6 (significance).")  # fmt: skip
     absent = [e.title for e in encoders if e not in standing.encoders]
     notes += [f"– {', '.join(absent)}: not ranked, without a value in some column"] if absent else []
     return panels
 
 
 def _rank_cell(row: Mapping[str, str]) -> Cell:
-    return Cell(f"{float(row['rank']):g}", f"[{float(row['low']):.0f}, {float(row['high']):.0f}]") if row.get("low") else Cell("–")
+    return Cell(f"{float(row['rank']):g}", f"[{float(row['low']):g}, {float(row['high']):g}]") if row.get("low") else Cell("–")
 
 
 # ---------------------------------------------------------------- learning curves

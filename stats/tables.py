@@ -24,7 +24,7 @@ from .compare import Settings
 from .errors import SettingError, SpecError, StatsError
 from .facts import DATA_COLUMNS, ENCODER_COLUMNS, table1, table2
 from .overlaps import overlap_table, read_overlap, with_copies
-from .own import write_own
+from .own import forget, write_own
 from .provenance import Sidecar, csv_bytes, read_sidecar, sha256, write_artifact
 from .published import Published
 from .scores import SCORE_COLUMNS, TASKS, Encoder, read_section, refuse_mixed_versions, score_cells, score_panel
@@ -40,13 +40,13 @@ CAPTIONS = {
     1: "Images used to pretrain: counted from the indexes",
     2: "Encoders: facts of the cards, parameters and tokens measured",
     3: "Classification with a linear probe on frozen features, points",
-    4: "Segmentation on a frozen encoder, mean Dice, points",
+    4: "Segmentation on a frozen encoder, points; mean Dice unless a column says otherwise",
     5: "Report generation, points",
     6: "Significance of the reference encoder's differences",
 }
 #: File names of the tables of somebody's own predictions, which have no number.
 OWN_NAMES = {3: "classification", 4: "segmentation", 5: "reports", 6: "significance"}
-OWN_CAPTIONS = CAPTIONS | {3: "Classification, points", 4: "Segmentation, mean Dice, points"}
+OWN_CAPTIONS = CAPTIONS | {3: "Classification, points", 4: "Segmentation, points; mean Dice unless a column says otherwise"}
 
 
 def write_tables(spec_path: Path | str, out: Path | str) -> Sidecar:
@@ -103,6 +103,7 @@ def write_tables(spec_path: Path | str, out: Path | str) -> Sidecar:
         files |= summary_page(verdicts, everything, encoders, tests).files(spec.get("title", ""), only=("tex", "md"))
         facts |= {"verdicts": {verdict: sum(v["verdict"] == verdict for v in verdicts) for verdict in VERDICTS}, "summary": summary}
     parents = list({sidecar.path.as_posix(): sidecar for sidecar in sidecars}.values())
+    forget(Path(out), keep=files)
     return write_artifact(
         out, "tables", files,
         key_parts={"spec": spec, "published": {file.name: sha256(file.read_bytes()) for file in published.files}},
@@ -149,13 +150,15 @@ your own predictions (--csv):
   Long files, one row per prediction, CSV (comma or semicolon) or Parquet; several files are read as one.
   Every file needs  encoder, image_id  and one of
     classification      label, target (0 or 1), score (any number; larger = more likely positive)
-    segmentation        structure, dice (0 to 1; empty where the reference lacks the structure)
-                        [structure_set: which structures form one column; hd95, nsd, ref_area, pred_area]
+    segmentation        structure, dice (0 to 1; where the reference lacks the structure: empty, or 0 if it was drawn nonetheless)
+                        [structure_set: which structures form one column; hd95 (share of the image's diagonal), nsd, ref_area,
+                        pred_area]
     reports             reference, hypothesis: BLEU-4 and ROUGE-L are counted from the two texts (tokenizer "words")
                         [your own counts instead, all of them: rouge_l, rouge_l_coco, bleu_match_1..4, bleu_guess_1..4,
                         hyp_len, ref_len; and rg_er, chexbert_ref_0..13, chexbert_hyp_0..13; see docs/formats.md]
-  Optional everywhere   dataset, replicate (fold or seed), patient_id (without it images count as independent, and every
-                        table says so), study_id, sex, age_band, view, site (subgroups)
+  Optional everywhere   dataset, replicate (fold or seed, a whole number), patient_id (in every row or in none; without it
+                        images count as independent, and every table says so), study_id (of a patient), sex, age_band, view,
+                        site (subgroups)
   Every encoder must have the same samples with the same truth. Which ones are controls is told by --controls, with the
   names of the column encoder: --controls "Random ViT" "Raw pixels".
 

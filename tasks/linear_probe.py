@@ -120,6 +120,7 @@ def probe(dataset: str, encoder: str, spec: Mapping, results: Path = Path("resul
             "measured": features.facts["measured"], "protocol": dataclasses.asdict(protocol), "version": VERSION,
             "reduced": reductions(protocol) + frozen.reductions(), "labels_dropped": dropped, "chosen": probes.chosen,
             "n": {"train": round(len(learned) * (1 - 1 / (int(folds.max()) + 1))), "test": len(tested)}, "learned": len(learned),
+            "replicates": "folds",
             "curve": [count for count, _ in curve],
         }  # fmt: skip
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 from scipy.special import logit as logit_of
-from scipy.stats import norm
+from scipy.stats import foldnorm, norm
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
@@ -13,7 +13,7 @@ from statsmodels.api import Logit, add_constant
 
 from stats import measures
 from stats.bootstrap import resample_patients
-from stats.calibration import brier_terms, calibration_gaps, calibration_interval, equal_mass_bins, recalibration_line
+from stats.calibration import boundary_tails, brier_terms, calibration_gaps, calibration_interval, equal_mass_bins, recalibration_line
 
 
 def simulated(n=4000, seed=0):
@@ -159,22 +159,51 @@ def test_resampled_errors_are_those_of_the_repeated_images():
         assert found["ece"].samples[b] == pytest.approx(np.abs(calibration_gaps(*sums)).sum(), abs=1e-12)
 
 
+@pytest.mark.parametrize("distance", [0.0, 0.2, 0.7, 1.3, 1.9, 2.5])
+def test_errors_near_a_boundary_are_divided_as_feldman_and_cousins_do(distance):
+    """The two tails are those of accepting, on a fine grid, the observations of the largest likelihood ratio until 95 % are in."""
+    x = np.arange(-9, 9, 1e-3)
+    ratio = norm.pdf(x - distance) / norm.pdf(x - np.maximum(x, 0))
+    mass = norm.pdf(x - distance) * 1e-3
+    order = np.argsort(-ratio, kind="stable")
+    accepted = x[order[: np.searchsorted(np.cumsum(mass[order]), 0.95) + 1]]
+    below, above = boundary_tails(distance)
+    lowest = norm.cdf(accepted.min() - distance) if accepted.min() > x[0] else 0.0
+    assert [below, above] == pytest.approx([lowest, norm.sf(accepted.max() - distance)], abs=3e-4)
+
+
 def test_the_interval_of_one_bin_far_from_zero_is_the_basic_bootstrap_interval():
     """With one bin whose gap is far from 0 the test inversion is value - percentiles of the noise (Davison and Hinkley, eq. 5.6)."""
-    noise = np.random.default_rng(0).gamma(2, 0.01, size=(999, 1)) - 0.02
+    noise = np.random.default_rng(0).gamma(2, 0.01, size=(3999, 1)) - 0.02
     interval = calibration_interval(np.array([0.4]), 0.4 + noise)
     low, median, high = 0.4 - np.percentile(noise, [97.5, 50, 2.5])
-    np.testing.assert_allclose([interval.low, interval.median, interval.high], [low, median, high], atol=2e-6)
+    np.testing.assert_allclose(
+        [interval.low, interval.median, interval.high], [low, median, high], atol=1e-4
+    )  # the upper end counts draws: one step
 
 
-def test_the_interval_of_bins_with_equal_normal_noise_is_that_of_the_folded_normal():
-    """One bin with normal noise: the ends solve the folded normal's distribution function, 0 where even that of no gap is not too small."""
-    noise = norm.ppf((np.arange(2000) + 0.5) / 2000)[:, None]
-    for observed in (0.5, 1.5, 3.0):
+def test_the_interval_of_one_bin_with_normal_noise_is_that_of_the_folded_normal():
+    """One bin with normal noise: each end solves the folded normal's distribution function, with the tails of that end's own distance."""
+    noise = norm.ppf((np.arange(4000) + 0.5) / 4000)[:, None]
+
+    def tails(end):
+        shown = foldnorm(end)
+        return boundary_tails((shown.median() - foldnorm(0).median()) / shown.std())
+
+    for observed in (0.5, 1.5, 2.1, 3.0):
         interval = calibration_interval(np.array([observed]), observed + noise)
-        for end, share in ((interval.low, 0.975), (interval.high, 0.025)):
-            below = norm.cdf(observed - end) - norm.cdf(-observed - end)
-            assert below == pytest.approx(share, abs=2e-3) or (end == 0 and below <= share)
+        above = foldnorm(interval.low).sf(observed)
+        assert above == pytest.approx(tails(interval.low)[1], abs=2e-3) or (interval.low == 0 and above >= 0.05)
+        assert foldnorm(interval.high).cdf(observed) == pytest.approx(tails(interval.high)[0], abs=2e-3)
+
+
+def test_an_error_smaller_than_noise_alone_would_show_still_has_an_interval():
+    """An observed error below every draw of the noise is held to be possible: from 0 to some error above 0, never an empty interval."""
+    noise = 0.01 * np.random.default_rng(0).normal(size=(2000, 10))
+    gaps = np.full(10, 1e-5)
+    assert np.abs(noise).sum(axis=1).min() > gaps.sum()
+    interval = calibration_interval(gaps, gaps + noise)
+    assert interval.low == interval.median == 0 < interval.high < 0.1
 
 
 def test_the_gaps_of_a_mean_over_labels_are_all_its_labels_gaps():

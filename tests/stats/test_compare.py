@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import norm, ttest_rel, wilcoxon
+from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from stats.bootstrap import bca_interval, leave_some_out, replicate_weights, resample_patients
 from stats.calibration import LINE_COLUMNS, recalibration_line
 from stats.compare import COMPARISON_COLUMNS, ESTIMATE_COLUMNS, Settings, compare, main
 from stats.delong import delong
@@ -21,6 +23,7 @@ from stats.errors import (
     PredictionsError,
     ProtocolMismatch,
     SampleMismatch,
+    SettingError,
     SidecarError,
     TruthMismatch,
 )
@@ -81,14 +84,15 @@ def test_comparison_is_paired_and_antisymmetric(results):
 
 
 def test_where_less_is_better_the_better_encoder_has_the_small_p(results):
-    """Brier: the encoder with the lower score has a negative delta, small p of superiority and non-inferiority; the other large ones."""
+    """Brier: the encoder with the lower score has a negative delta and small p of superiority, the other large ones; no margin fits it."""
     sharp = results.probe_rows(4.0, 1).assign(score=lambda rows: (0.9 * rows["target"] + 0.05).astype(np.float32))
     folders = [results.write("linear_probe", "toy", name, rows) for name, rows in (("good", sharp), ("poor", results.probe_rows(0.0, 2)))]
     compare("linear_probe", "toy", "good", folders, OUT, Settings(resamples=100))
     cell = read()[1].query("metric == 'brier' and target == 'Cardiomegaly'").set_index("encoder")
     good, poor = cell.loc["good"], cell.loc["poor"]
     assert good.delta < -0.1 and poor.delta == pytest.approx(-good.delta, abs=1e-9)
-    for name in ("p_one_sided", "p_non_inferior", "p_sign_flip", "p_two_level"):
+    assert good.p_non_inferior == good.margin == good.power_margin == ""
+    for name in ("p_one_sided", "p_sign_flip", "p_two_level"):
         assert float(good[name]) == pytest.approx(1 / 101, abs=1e-9) and float(poor[name]) > 0.9, name
     assert float(good.p_wilcoxon) < 1e-6 and float(poor.p_wilcoxon) > 1 - 1e-6
 
@@ -120,7 +124,7 @@ def test_the_mirrored_row_is_the_other_side(results):
 
 def test_two_sided_p_do_not_depend_on_who_is_first(results):
     """Every test has a two-sided p, the same in both rows: twice the smaller one-sided p; the sign flip counts its own, no smaller one."""
-    folders = [results.write("linear_probe", "toy", name, results.probe_rows(skill, seed), n={"train": 300, "test": 120})
+    folders = [results.write("linear_probe", "toy", name, results.probe_rows(skill, seed), replicates="folds")
                for name, skill, seed in (("good", 1.0, 1), ("poor", 0.6, 2))]  # fmt: skip
     compare("linear_probe", "toy", "good", folders, OUT, Settings(resamples=100))
     _, comparisons = read()
@@ -143,7 +147,7 @@ def test_two_sided_p_do_not_depend_on_who_is_first(results):
 def test_two_sided_p_are_those_of_scipy(results):
     """Wilcoxon, corrected t and DeLong of two encoders' predictions: scipy's two-sided p of patients, folds, and 2 Phi(-|z|)."""
     frames = {name: results.probe_rows(skill, seed) for name, skill, seed in (("good", 1.0, 1), ("poor", 0.9, 2))}
-    folders = [results.write("linear_probe", "toy", name, rows, n={"train": 10**12, "test": 120}) for name, rows in frames.items()]
+    folders = [results.write("linear_probe", "toy", name, rows, replicates="folds") for name, rows in frames.items()]
     compare("linear_probe", "toy", "good", folders, OUT, Settings(resamples=50))
     cells = read()[1].set_index(["encoder", "target", "metric"])
     label = "Cardiomegaly"
@@ -157,7 +161,9 @@ def test_two_sided_p_are_those_of_scipy(results):
     for name in frames:
         brier, auroc = cells.loc[name, label, "brier"], cells.loc[name, label, "auroc"]
         assert float(brier.p_wilcoxon_two_sided) == pytest.approx(wilcoxon(*by_patient, zero_method="pratt").pvalue, abs=1e-9)
-        assert float(brier.p_corrected_t_two_sided) == pytest.approx(ttest_rel(*by_fold).pvalue, abs=1e-6)
+        # three folds of one training set share a third of their images: the t of scipy's test, with 1/3 + 1 in the place of 1/3
+        shrunk = ttest_rel(*by_fold).statistic / np.sqrt(1 + 3 * (3 - 2))
+        assert float(brier.p_corrected_t_two_sided) == pytest.approx(2 * student.sf(abs(shrunk), 2), abs=1e-6)
         assert float(auroc.p_delong_two_sided) == pytest.approx(2 * norm.cdf(-abs(delta) / error), abs=1e-9)
 
 
@@ -391,6 +397,81 @@ def test_reports_name_what_was_not_computed(results):
     states = read(out)[0].set_index("metric")
     assert states.loc["f1_14", "state"] == "ok" and 0.3 < states.loc["f1_14", "value"] < 0.9
     assert states.loc["rg_er", "reason"] == "its columns are not in the predictions and no reason is given"
+
+
+def test_every_number_of_a_comparison_is_that_of_the_repeated_images(results):
+    """Interval, SD, correlation, power, every bootstrap p, both intervals of an estimate: as from scikit-learn on resampled images.
+
+    The label is rare enough to be missing from some resamples.
+    """
+    label, margin, count = "Rare", 0.03, 60
+    rare = np.isin(results.patients, ["toy:004", "toy:031"])
+    frames = {name: results.probe_rows(1.0, seed, labels=(label,)) for name, seed in (("good", 1), ("poor", 2))}
+    for seed, rows in enumerate(frames.values()):
+        noise = np.random.default_rng(seed).normal(size=len(rows))
+        rows["target"] = np.tile(rare, 3).astype(np.float32)
+        rows["score"] = (1 / (1 + np.exp(-(1.5 - seed) * rows["target"] - noise))).astype(np.float32)
+    folders = [results.write("linear_probe", "toy", name, rows) for name, rows in frames.items()]
+    compare("linear_probe", "toy", "good", folders, OUT, Settings(resamples=count, margin=margin))
+    estimates, comparisons = read()
+    row = comparisons.query("encoder == 'good' and metric == 'auroc'").iloc[0]
+    mine = estimates.query("encoder == 'good' and metric == 'auroc'").iloc[0]
+
+    draws = resample_patients(results.patients, count, 0)
+
+    def areas(rows, counts):  # (3 replicates, draws)
+        of = [one.score.to_numpy() for _, one in rows.groupby("replicate")]
+        return np.array([[roc_auc_score(np.repeat(rare, c), np.repeat(score, c)) if c[rare].any() else np.nan for c in counts]
+                         for score in of])  # fmt: skip
+
+    good, poor = (areas(rows, draws.of_images(results.patients)) for rows in frames.values())
+    known = np.isfinite(good[0])
+    assert 0 < known.sum() < count and int(row.resamples_valid) == int(mine.resamples_valid) == known.sum()
+    delta = (good - poor).mean(axis=0)[known]
+    sd, z = delta.std(ddof=1), norm.ppf(0.95)
+    weights = replicate_weights(3, count, 0)
+    both = np.einsum("br,rb->b", weights, good - poor)[known]
+    expected = {
+        "low": np.percentile(delta, 2.5), "high": np.percentile(delta, 97.5), "sd_delta": sd, "margin": margin,
+        "correlation": np.corrcoef(good.mean(axis=0)[known], poor.mean(axis=0)[known])[0, 1], "mde": (z + norm.ppf(0.8)) * sd,
+        "power_margin": norm.cdf(margin / sd - z), "p_one_sided": (1 + (delta <= 0).sum()) / (1 + delta.size),
+        "p_non_inferior": (1 + (delta <= -margin).sum()) / (1 + delta.size),
+        "p_equivalent": (1 + max((delta <= -margin).sum(), (delta >= margin).sum())) / (1 + delta.size),
+        "p_two_level": (1 + (both <= 0).sum()) / (1 + both.size),
+        "two_level_low": np.percentile(both, 2.5), "two_level_high": np.percentile(both, 97.5),
+    }  # fmt: skip
+    assert {name: float(row[name]) for name in expected} == pytest.approx(expected, abs=1e-9)
+    left_out = areas(frames["good"], leave_some_out(draws).of_images(results.patients)).mean(axis=0)
+    two = np.einsum("br,rb->b", weights, good)[known]
+    ends = [*bca_interval(good.mean(axis=0), float(mine["value"]), left_out), *np.percentile(two, [2.5, 97.5])]
+    assert [float(mine[name]) for name in ("bca_low", "bca_high", "two_level_low", "two_level_high")] == pytest.approx(ends, abs=1e-9)
+
+
+def test_seeds_have_no_corrected_t(results):
+    """Replicates that are not folds of one training set share all its images, so the corrected t test has nothing to say."""
+    folders = [results.write("linear_probe", "toy", name, results.probe_rows(1.0, seed), replicates="seeds")
+               for seed, name in enumerate(("good", "poor"))]  # fmt: skip
+    compare("linear_probe", "toy", "good", folders, OUT, Settings(resamples=20))
+    assert set(read()[1].p_corrected_t) == {""}
+
+
+@pytest.mark.parametrize("aggregates, words", [
+    ([["Cardiomegaly", "Lung Opasity"]], r"got \['Lung Opasity'\].*mend the spelling"),
+    ([["Cardiomegaly", "Lung Opacity"], ["Cardiomegaly", "Pleural Effusion"]], "both would be called Agg-2"),
+])  # fmt: skip
+def test_a_mean_that_cannot_be_named_is_refused(results, aggregates, words):
+    """A misspelt label in a set, and a second set of the same size, are errors; a set of another data set's labels is passed over."""
+    with pytest.raises(SettingError, match=words):
+        probe(results, aggregates=aggregates)
+    assert not Path(OUT).exists()
+    probe(results, aggregates=[["Nodule", "Mass"]])
+
+
+def test_strata_are_recorded_where_they_were_drawn(results):
+    """Findings make strata of a linear probe alone: another task's sidecar does not claim them."""
+    folder = results.write("segmentation", "toy", "good", results.segmentation_rows(0.8))
+    sidecar = compare("segmentation", "toy", "good", [folder], "results/stats/segmentation/toy", Settings(resamples=5, stratified=True))
+    assert not sidecar.facts["stratified"] and probe(results, stratified=True).facts["stratified"]
 
 
 @pytest.mark.parametrize(("task", "metric"), [("report_generation", "bleu4"), ("segmentation", "dice")])

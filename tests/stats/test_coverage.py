@@ -46,7 +46,7 @@ def test_tests_keep_their_level():
     del shares["McNemar"], shares["McNemar, two-sided"]  # exact and discrete: at most 5 %, often less
     assert len(shares) == 12 and all(between(share, 0.04, 0.06) for share in shares.values()), shares
     for name, share in study.level_of_corrected_t(4000, seed=2).items():
-        assert share > 0.09 if name.startswith("plain") else share == pytest.approx(0.05, abs=0.011), name
+        assert share > 0.2 if name.startswith("plain") else 0.025 < share < 0.055, name  # cautious: see p_corrected_resampled_t
 
 
 def test_equivalence_at_the_margin_is_rare():

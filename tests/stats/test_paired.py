@@ -60,7 +60,7 @@ def test_corrected_t_two_sided_is_scipys():
 
 
 def test_corrected_t_is_the_plain_t_without_overlap_and_larger_with():
-    """With n_test / n_train = 0 it is scipy's one-sided paired t test; any overlap makes p larger."""
+    """With nothing shared it is scipy's one-sided paired t test; any overlap makes p larger."""
     random = np.random.default_rng(0)
     differences = random.normal(0.02, 0.02, 10)
     plain = scipy_stats.ttest_1samp(differences, 0, alternative="greater").pvalue
@@ -74,6 +74,16 @@ def test_corrected_t_by_hand():
     assert p_corrected_resampled_t(np.array([0.02, 0.03, 0.01, 0.02, 0.02]), 0.25) == pytest.approx(scipy_stats.t.sf(t, 4), rel=1e-12)
     constant = [p_corrected_resampled_t(np.full(3, value), 0.1) for value in (0.1, 0.0, -0.1)]
     assert constant == pytest.approx([0.0, 0.5, 1.0], abs=1e-12) and np.isnan(p_corrected_resampled_t(np.array([0.1]), 0.1))
+
+
+def test_wilcoxon_sees_ties_through_the_last_digits():
+    """0.91 - 0.90 and 0.81 - 0.80 differ in the sixteenth digit and are one rank, so p is that of whole hundredths."""
+    random = np.random.default_rng(0)
+    hundredths = random.integers(-2, 4, 60)
+    other = random.integers(50, 90, 60)
+    differences = (other + hundredths) / 100 - other / 100
+    assert len(set(np.abs(differences))) > len(set(np.abs(hundredths)))
+    assert p_wilcoxon(differences) == pytest.approx(p_wilcoxon(hundredths), rel=1e-12)
 
 
 def test_mcnemar_is_statsmodels_less_half_the_observed_split():

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from stats.bootstrap import resample_patients
 from stats.compare import Settings, compare
+from stats.measures import linear_probe
 from stats.subgroups import GAP, GROUP
 
 OUT = "results/stats/linear_probe/toy"
@@ -30,6 +32,13 @@ def test_a_group_is_measured_on_its_own_images(results):
     gap = found[(found.metric == "auroc") & (found.kind == GAP)].iloc[0]
     assert gap["value"] == pytest.approx(auroc.max() - auroc.min(), abs=1e-9) and gap.low < gap["value"] < gap.high
     assert auroc[gap.worst] == auroc.min() and auroc[gap.group] == auroc.max()
+    draws = resample_patients(results.patients, 80, 0)
+    drawn = {}
+    for group, own in rows.groupby("sex"):
+        (of_group,) = (m for m in linear_probe(own.reset_index(drop=True), draws, calibration=False) if m.metric == "auroc")
+        drawn[group] = of_group.samples
+    ends = np.nanpercentile(drawn[gap.group] - drawn[gap.worst], [2.5, 97.5])  # of this pair, whichever is worse on a resample
+    assert [gap.low, gap.high] == pytest.approx(ends, abs=1e-9)
 
 
 def test_small_groups_have_no_numbers(results):
@@ -54,7 +63,7 @@ def test_studies_are_a_unit_and_must_be_known(results):
     folder = results.write("linear_probe", "toy", "one", rows)
     compare("linear_probe", "toy", "one", [folder], OUT, Settings(resamples=20, unit="study"))
     estimates = pd.read_csv(f"{OUT}/estimates.csv")
-    assert set(estimates.unit) == {"study"} and set(estimates.n_patients) == {12}
+    assert set(estimates.unit) == {"study"} and set(estimates.n_units) == set(estimates.n_patients) == {60}
     folder = results.write("linear_probe", "toy", "one", rows.assign(study_id=""))
     with pytest.raises(PredictionsError, match="without a study id.*--unit image"):
         compare("linear_probe", "toy", "one", [folder], OUT, Settings(resamples=20, unit="study"))

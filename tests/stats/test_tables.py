@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
 
 from stats.compare import Settings, compare
@@ -253,11 +254,59 @@ def test_table6_adjusts_over_the_family(tables):
     assert {row["family_size"] for row in best} == {str(len(best))} == {"10"}
     p = [float(row["p_one_sided"]) for row in best]
     assert [float(row["p_holm"]) for row in best] == pytest.approx(multipletests(p, method="holm")[1], abs=1e-9)
+    assert [float(row["p_bh"]) for row in best] == pytest.approx(multipletests(p, method="fdr_bh")[1], abs=1e-9)
+    wider = (norm.ppf(1 - 0.05 / 10) + norm.ppf(0.8)) / (norm.ppf(0.95) + norm.ppf(0.8))
+    assert [float(row["mde_family"]) for row in best] == pytest.approx([wider * float(row["mde"]) for row in best], rel=1e-6)
     for row in best:
         expected = ("no_improvement" if float(row["delta"]) <= 0 else "significant_improvement"
                     if float(row["p_holm"]) < 0.05 else "nonsignificant_improvement")  # fmt: skip
         assert row["outcome"] == expected
     assert "at least 200 resamples are needed" in Path("results/tables/table6.md").read_text()
+
+
+def test_where_less_is_better_table6_and_ranks_are_the_right_way_round(results):
+    """Of three encoders' Brier scores the lowest is the best other, has the first rank, and is better than the reference or not by it."""
+    spec = build(results)
+    spec["table3"][0]["metrics"] = ["brier", "ece"]
+    Path("spec.json").write_text(json.dumps(spec))
+    write_tables("spec.json", "results/tables")
+    values = {(row["encoder"], row["target"]): float(row["value"]) for row in rows("table3") if row["metric"] == "brier" and row["value"]}
+    best = [row for row in rows("table6") if row["rule"] == "best other encoder" and row["dataset"] == "probe"]
+    assert len(best) == 6 and {row["metric"] for row in best} == {"brier"}  # the calibration error is not tested
+    for row in best:
+        assert row["other"] == "rad_dino" and float(row["delta"]) == pytest.approx(
+            values["radjepa", row["target"]] - values["rad_dino", row["target"]], abs=1e-6)  # fmt: skip
+        assert (row["outcome"] == "no_improvement") == (float(row["delta"]) >= 0)
+    assert {row["outcome"] for row in best} & {"significant_improvement", "nonsignificant_improvement"}
+    (first,) = [row for row in rows("ranks") if row["task"] == "Classification" and row["encoder"] == "radjepa" and not row["dataset"]]
+    mean = [sum(values[e, t] <= values["radjepa", t] for e in ("radjepa", "rad_dino", "random_vit")) for t in SIX]
+    assert float(first["rank"]) == pytest.approx(sum(mean) / 6)
+    assert "of ECE by test inversion" in Path("results/tables/table3.md").read_text()
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"paper_name": "RAD-DINO"}, "is not the paper's RadJEPA"), ({"reduced": ["epochs 100 -> 3"]}, "reduced protocol"),
+    ({"test_size": True}, "120 test images, the paper has 3000"), ({}, "the paper's best other row of this column, "),
+])  # fmt: skip
+def test_an_outcome_of_another_experiment_is_not_held_against_the_paper(results, monkeypatch, change, words):
+    """Table 6 is compared with the paper only where the reference, the protocol, the test set and the best baseline are the paper's."""
+    if "test_size" in change:
+        monkeypatch.setattr(Published, "test_size", TEST_SIZE)
+    spec = build(results, reduced=change.get("reduced", ()))
+    if "paper_name" in change:
+        card = Path(spec["cards"]["radjepa"])
+        content = json.loads(card.read_text())
+        content["facts"]["card"]["paper_name"] = change["paper_name"]
+        card.write_text(json.dumps(content))
+    write_tables("spec.json", "results/tables")
+    judged = [row for row in rows("table6") if row["rule"] == "best other encoder" and row["dataset"] == "probe" and row["delta"]]
+    reasons = {row["column"]: row["reason"] for row in judged}
+    assert len(judged) == 6 and words in reasons["CM"]  # in print MRM is the best other there
+    if change:
+        assert {row["verdict"] for row in judged} == {"not comparable"} and all(words in reason for reason in reasons.values())
+    else:
+        verdicts = {row["column"]: row["verdict"] for row in judged}  # RAD-DINO, which is in the run, is printed best in PF and PE
+        assert words + "MRM" in reasons["CM"] and {verdicts["PF"], verdicts["PE"]} <= {"reproduced", "differs"}
 
 
 def test_table6_falls_back_to_the_best_control_and_says_so(results):
@@ -431,10 +480,11 @@ def test_one_label_with_two_metrics_joins_both(results):
     assert {row["reason"] for row in late} == {WHY}
 
 
-def seven_labels(results, labels=(*SIX, "Tuberculosis")):
+def seven_labels(results, labels=(*SIX, "Tuberculosis"), lost: str = ""):
     """The toy with a seventh label in the classification, and the six as a further mean."""
     spec = build(results)
-    folders = [results.write("linear_probe", "probe", name, results.probe_rows(skill, seed, labels=labels))
+    dropped = {lost: "no positive in test"} if lost else {}
+    folders = [results.write("linear_probe", "probe", name, results.probe_rows(skill, seed, labels=labels), labels_dropped=dropped)
                for name, skill, seed in (("radjepa", 2.0, 0), ("rad_dino", 1.5, 1), ("random_vit", 0.2, 2))]  # fmt: skip
     compare("linear_probe", "probe", "radjepa", folders, "results/stats/linear_probe/probe", Settings(resamples=60, aggregates=[SIX]))
     spec["table3"][0]["columns"] = {label: SHORT.get(label, "TB") for label in labels}
@@ -478,13 +528,9 @@ def test_a_mean_of_other_seven_classes_is_not_the_papers(results):
     seven_labels(results, (*SIX, "Edema"))
     verdicts = [row for row in rows("paper_vs_measured") if row["column"] == "Agg." and row["row"] == "RAD-DINO"]
     assert [row["verdict"] for row in verdicts] == ["not comparable"] and "Tuberculosis" in verdicts[0]["reason"]
-    spec = seven_labels(results, (*SIX[1:], "Tuberculosis"))  # the mean of all is Agg-6 and yet another one
+    spec = seven_labels(results, (*SIX[1:], "Tuberculosis"), lost=SIX[0])  # the mean of all is Agg-6 and yet another one
     spec["table3"][0]["columns"] = {label: SHORT.get(label, "TB") for label in (*SIX, "Tuberculosis")}
     Path("spec.json").write_text(json.dumps(spec))
-    meta = Path("results/stats/linear_probe/probe/meta.json")
-    content = json.loads(meta.read_text())
-    content["facts"]["labels_dropped"] = {SIX[0]: "no positive in test"}
-    meta.write_text(json.dumps(content))
     write_tables("spec.json", "results/tables")
     means = [row for row in rows("table3") if row["target"].startswith("Agg-") and row["published"] and row["value"]]
     assert means and {row["verdict"] for row in means} == {"not comparable"} and "without Lung Opacity" in means[0]["reason"]
