@@ -43,6 +43,7 @@ from stats.text import corpus_bleu4  # noqa: E402
 #: title -> (images, positives) of the paper's test sets
 CLASSIFICATION = {"VinDr Lung Opacity": (3000, 84), "VinDr Pleural thickening": (3000, 169), "VinDr Cardiomegaly": (3000, 309),
                   "RSNA Pneumonia": (5337, 1202)}  # fmt: skip
+TWICE = "VinDr Cardiomegaly"  # also with two images of each patient, whose findings and scores are correlated 1/2
 #: title -> images
 SEGMENTATION = {"ribs": 49, "lungs, zones": 171}
 SHIFT, SHARED = 1.8, 0.8  # d of both encoders (AUROC 0.90), correlation of their noise
@@ -73,11 +74,22 @@ def true_auprc(prevalence: float, shift: float) -> float:
     return quad(precision, 0, 1, limit=200)[0]
 
 
-def scores(random: np.random.Generator, images: int, positives: int, shifts: Iterable[float]) -> tuple[np.ndarray, np.ndarray]:
+def normals(random: np.random.Generator, images: int, of_a_patient: int = 1) -> np.ndarray:
+    """(n,) standard normal numbers, correlated 1/2 within the images of a patient, which follow each other."""
+    if of_a_patient == 1:
+        return random.normal(size=images)
+    shared = random.normal(size=images // of_a_patient).repeat(of_a_patient)
+    return np.sqrt(0.5) * (shared + random.normal(size=images))
+
+
+def scores(
+    random: np.random.Generator, images: int, positives: int, shifts: Iterable[float], of_a_patient: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Targets (n,) and the scores (K, n) of encoders that share part of their noise; the number of positives varies as in a sample."""
-    target = random.random(images) < positives / images
-    common = random.normal(size=images)
-    own = [shift * target + np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * random.normal(size=images) for shift in shifts]
+    chance = random.random(images) if of_a_patient == 1 else norm.cdf(normals(random, images, of_a_patient))
+    target = chance < positives / images
+    common = normals(random, images, of_a_patient)
+    own = [shift * target + np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * normals(random, images, of_a_patient) for shift in shifts]
     return target, np.array(own)
 
 
@@ -103,15 +115,17 @@ def names(count: int) -> np.ndarray:
 # ---------------------------------------------------------------- intervals
 
 
-def coverage_of_classification(images: int, positives: int, studies: int, resamples: int, seed: int) -> dict[str, float]:
+def coverage_of_classification(
+    images: int, positives: int, studies: int, resamples: int, seed: int, of_a_patient: int = 1
+) -> dict[str, float]:  # fmt: skip
     """Share of studies whose 95 % interval holds the truth, for AUPRC and AUROC, percentile and BCa."""
     truth = true_auprc(positives / images, SHIFT), norm.cdf(SHIFT / np.sqrt(2))
-    ids = names(images)
+    ids = names(images // of_a_patient).repeat(of_a_patient)
     random, hits = np.random.default_rng([seed, images, positives]), np.zeros((2, 2))
     left_out = leave_some_out(resample_patients(ids, 1, seed)).of_images(ids)
     for draws in studies_with_draws(studies, ids, resamples, seed):
         counts = draws.of_images(ids)
-        target, (score,) = scores(random, images, positives, [SHIFT])
+        target, (score,) = scores(random, images, positives, [SHIFT], of_a_patient)
         values = average_precision_and_auroc(target, score)
         samples, jackknife = (average_precision_and_auroc(target, score, matrix) for matrix in (counts, left_out))
         for k in range(2):
@@ -139,13 +153,9 @@ def coverage_of_recalibration(images: int, positives: int, studies: int, seed: i
     grid = LOGIT_SD * norm.ppf((np.arange(1000) + 0.5) / 1000)
     middle = brentq(lambda logit: expit(logit + grid).mean() - positives / images, -20, 20)
 
-    def clustered() -> np.ndarray:
-        """Standard normal numbers, correlated 1/2 within a patient."""
-        return np.sqrt(0.5) * (random.normal(size=patient[-1] + 1)[patient] + random.normal(size=images))
-
     for _ in range(studies):
-        logit = middle + LOGIT_SD * clustered()
-        target = norm.cdf(clustered()) < expit(logit)
+        logit = middle + LOGIT_SD * normals(random, images, 2)
+        target = norm.cdf(normals(random, images, 2)) < expit(logit)
         line = recalibration_line(target, expit((logit - INTERCEPTS[:, None]) / SLOPES[:, None]), patient)
         hits += [low <= value <= high for value, (_, low, high) in zip(truth, (line.intercept, line.slope), strict=True)]
     return {"recalibration intercept": hits[0] / studies, "recalibration slope": hits[1] / studies}
@@ -230,19 +240,11 @@ def coverage_of_calibration_error(
     apart = np.linspace(-0.1, 0.1, folds) if folds > 1 else np.zeros(1)
     truth = [np.mean([true_calibration_error(middle, grid, lambda t, m, say=say, by=by: say(t, m) + by) for by in apart])
              for say in SAID.values()]  # fmt: skip
-    patient = np.arange(images) // of_a_patient
-    ids = names(images)[patient]
+    ids = names(images // of_a_patient).repeat(of_a_patient)
     random, hits = np.random.default_rng([seed, images, positives, 9]), np.zeros(len(SAID))
-
-    def normal() -> np.ndarray:
-        """Standard normal numbers, correlated 1/2 within a patient."""
-        if of_a_patient == 1:
-            return random.normal(size=images)
-        return np.sqrt(0.5) * (random.normal(size=patient[-1] + 1)[patient] + random.normal(size=images))
-
     for draws in studies_with_draws(studies, ids, resamples, seed):
-        logit = middle + LOGIT_SD * normal()
-        target = norm.cdf(normal()) < expit(logit)
+        logit = middle + LOGIT_SD * normals(random, images, of_a_patient)
+        target = norm.cdf(normals(random, images, of_a_patient)) < expit(logit)
         for k, say in enumerate(SAID.values()):
             parts = []
             for by in apart:
@@ -283,19 +285,21 @@ def coverage_of_reports(studies: int, resamples: int, seed: int) -> dict[str, fl
 # ---------------------------------------------------------------- tests
 
 
-def level_of_classification(images: int, positives: int, studies: int, resamples: int, seed: int, gain: float = 0.0) -> dict[str, float]:
+def level_of_classification(
+    images: int, positives: int, studies: int, resamples: int, seed: int, gain: float = 0.0, of_a_patient: int = 1
+) -> dict[str, float]:  # fmt: skip
     """Share of studies in which each test at 5 % calls the first of two encoders better (one-sided) or the two different (two-sided).
 
-    With `gain` the first is better, by so much d.
+    With `gain` the first is better, by so much d. McNemar's counts images and knows nothing of patients.
     """
-    ids = names(images)
+    ids = names(images // of_a_patient).repeat(of_a_patient)
     random, found = np.random.default_rng([seed, images, positives, 1]), []
     for draws in studies_with_draws(studies, ids, resamples, seed):
         counts = draws.of_images(ids)
-        target, pair = scores(random, images, positives, [SHIFT + gain, SHIFT])
+        target, pair = scores(random, images, positives, [SHIFT + gain, SHIFT], of_a_patient)
         samples = np.array([average_precision_and_auroc(target, score, counts) for score in pair])  # (2, 2, B)
         right = [(score > SHIFT / 2 + norm.isf(positives / images) / SHIFT) == target for score in pair]
-        areas, delta = delong(target, pair), samples[0] - samples[1]
+        areas, delta = delong(target, pair, ids), samples[0] - samples[1]
         found.append([_both(p_one_sided(delta[0]), p_one_sided(-delta[0])), _both(p_one_sided(delta[1]), p_one_sided(-delta[1])),
                       _both(areas.p_one_sided(0, 1), areas.p_one_sided(1, 0)),
                       _both(p_mcnemar(*right), p_mcnemar(*right[::-1]))])  # fmt: skip
@@ -423,7 +427,8 @@ def page(studies: int, resamples: int, seed: int) -> str:
         "Every hundred studies have resamples of their own.",
         "## Share of 95 % intervals that hold the truth (%)",
         table("test set", {f"{name} ({p} of {n})": coverage_of_classification(n, p, studies, resamples, seed)
-                           for name, (n, p) in CLASSIFICATION.items()}),
+                           for name, (n, p) in CLASSIFICATION.items()} | {f"{TWICE}, two images of a patient": coverage_of_classification(
+                               *CLASSIFICATION[TWICE], studies, resamples, seed, of_a_patient=2)}),
         table("test set", {f"{name} ({n} images)": coverage_of_a_mean(n, 4 * studies, resamples, seed)
                            for name, n in SEGMENTATION.items()}),
         table("test set, five folds, two images of a patient", {
@@ -434,10 +439,12 @@ def page(studies: int, resamples: int, seed: int) -> str:
         table(f"test set, {REPORTS} reports of {REPORTS // OF_A_PATIENT} patients", {"MIMIC-CXR": coverage_of_reports(*size)}),
         table("test set, interval of the calibration error by test inversion", {
             f"{name} ({p} of {n})": coverage_of_calibration_error(n, p, *size) for name, (n, p) in CLASSIFICATION.items()
-        } | {"VinDr Cardiomegaly, five folds, two images of a patient": coverage_of_calibration_error(
-            *CLASSIFICATION["VinDr Cardiomegaly"], *size, folds=5, of_a_patient=2)}),
+        } | {f"{TWICE}, five folds, two images of a patient": coverage_of_calibration_error(
+            *CLASSIFICATION[TWICE], *size, folds=5, of_a_patient=2)}),
         "## Share of studies that call the first of two equal encoders better (%, one-sided tests at 5 %) or the two different (two-sided)",
-        table("test set", {name: level_of_classification(n, p, studies, resamples, seed) for name, (n, p) in CLASSIFICATION.items()}),
+        table("test set", {name: level_of_classification(n, p, studies, resamples, seed) for name, (n, p) in CLASSIFICATION.items()} |
+              {f"{TWICE}, two images of a patient": level_of_classification(*CLASSIFICATION[TWICE], studies, resamples, seed,
+                                                                            of_a_patient=2)}),
         table("test set", {name: level_of_a_mean(n, 4 * studies, resamples, seed) | level_at_the_margin(n, 4 * studies, resamples, seed)
                            for name, n in SEGMENTATION.items()}),
         table("AUROC of probes on five folds of one training set", {

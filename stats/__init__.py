@@ -1,6 +1,6 @@
 """Per-sample predictions in, estimates, intervals, tests and tables out; on a CPU, in seconds.
 
-Reads only files (`docs/formats.md`) and imports only numpy, scipy, pandas and the standard library, so every number can
+Reads only files (`docs/formats.md`) and imports only numpy, scipy, pandas, pyarrow for Parquet and the standard library, so every number can
 be derived again years later without a GPU, weights or the code that made the predictions.
 
     ranking.py       average precision and AUROC under resample counts
@@ -29,7 +29,11 @@ be derived again years later without a GPU, weights or the code that made the pr
     overlaps.py      what an encoder has seen: by its card, and by copies found
     verdicts.py      every published value with its verdict, and one page of them
     tables.py        entry point: a run, or a CSV -> all tables
-    claims.py        entry point: the paper's claims recomputed from print -> docs/claims.md
+    claims.py        entry point: the paper's claims re-examined from print -> docs/claims.md; sums, means, gains
+    printed.py       the printed numbers by place, for the claims
+    sizes.py         claims about networks: parameters by closed form, tokens, decoders
+    detectable.py    claims of significance: which differences the paper's test sets can show
+    contradictions.py  claims of the text against itself, Table 1 and the splits against the data's owners
     figures.py       forest plots, curves, rank diagrams, scatter as inline SVG; pictures as data URIs
     page.py          HTML with escaping, Markdown tables read back, the style sheet
     run.py           what the page is about: encoders, sections, every sidecar
