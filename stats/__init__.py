@@ -1,7 +1,7 @@
 """Per-sample predictions in, estimates, intervals, tests and tables out; on a CPU, in seconds.
 
-Reads only files (`docs/formats.md`) and imports only numpy, scipy, pandas, pyarrow for Parquet and the standard library, so every number can
-be derived again years later without a GPU, weights or the code that made the predictions.
+Reads only files (`docs/formats.md`) and imports only numpy, scipy, pandas (with pyarrow, which reads Parquet) and the
+standard library, so every number can be derived again years later without a GPU, weights or the code that made the predictions.
 
     ranking.py       average precision and AUROC under resample counts
     text.py          corpus BLEU-4 and CheXbert macro F1 from sufficient statistics

@@ -3,9 +3,9 @@
 StatsError
 ├── SidecarError        meta.json missing, unreadable or of another format
 ├── HashMismatch        a file is not the one its sidecar vouches for
-├── PredictionsError    predictions of another task, dataset or encoder; columns missing; numbers not finite
+├── PredictionsError    predictions of another task, dataset or encoder; columns missing; numbers that cannot be; some patients unnamed
 ├── SampleMismatch      encoders (or replicates) do not cover the same samples
-├── TruthMismatch       the same sample has another target, reference or patient in another encoder's file
+├── TruthMismatch       the same sample has another target, reference, patient or group for another encoder or replicate
 ├── ProtocolMismatch    cells made under different versions or protocols refuse to share a table
 ├── EncoderMissing      an encoder that is named (reference, control) is not among those given
 ├── SettingError        a setting of the command line is outside its range, or names a place that cannot be written to
@@ -29,7 +29,7 @@ class HashMismatch(StatsError):
 
 
 class PredictionsError(StatsError):
-    """A predictions file belongs elsewhere, lacks columns or holds numbers that are not finite."""
+    """A predictions file belongs elsewhere, lacks columns or some patient ids, or holds numbers that cannot be."""
 
 
 class SampleMismatch(StatsError):
@@ -37,7 +37,7 @@ class SampleMismatch(StatsError):
 
 
 class TruthMismatch(StatsError):
-    """The same sample has another target, reference or patient in another encoder's file."""
+    """The same sample has another target, reference, patient or group for another encoder or replicate."""
 
 
 class ProtocolMismatch(StatsError):

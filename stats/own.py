@@ -7,12 +7,14 @@ both.
 
 from __future__ import annotations
 
+import csv
 import difflib
+import hashlib
 import io
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,9 @@ import pandas as pd
 
 from . import ngrams
 from .compare import Settings, compare
-from .errors import EncoderMissing, PredictionsError, SampleMismatch, TruthMismatch
-from .predictions import GROUPS, SAMPLE_KEY, TRUTH
-from .provenance import write_artifact
+from .errors import EncoderMissing, HashMismatch, PredictionsError, SampleMismatch, StatsError, TruthMismatch
+from .predictions import ALIKE, GROUPS, MAY_LACK, RANGES, SAMPLE_KEY, TRUTH, texts
+from .provenance import read_sidecar, write_artifact
 
 #: Columns without which a file is not of a task.
 NEEDED = {
@@ -32,7 +34,7 @@ NEEDED = {
 }
 ALWAYS = ("encoder", "image_id")
 _CHEXBERT = tuple(f"chexbert_{side}_{k}" for side in ("ref", "hyp") for k in range(14))
-#: Columns with numbers; those that may be empty have their task's rule below.
+#: Columns with numbers: `predictions.RANGES` says what they can be, and MAY_LACK which of them may be empty.
 NUMBERS = {
     "linear_probe": ("target", "score"),
     "segmentation": ("dice", "hd95", "nsd", "ref_area", "pred_area"),
@@ -44,6 +46,8 @@ OTHER_WORDS = {"encoder": ("model", "network", "method"), "image_id": ("image", 
                "score": ("probability", "prob", "prediction", "pred", "y_pred", "logit")}  # fmt: skip
 WORDS = ("patient_id", "study_id", *GROUPS)
 TABLES = {"linear_probe": "table3", "segmentation": "table4", "report_generation": "table5"}
+#: Longest name of a folder, in bytes (file systems end at 255).
+LONGEST = 80
 
 
 def write_own(files: Sequence[Path | str], work: Path, reference: str | None, settings: Settings, controls: Sequence[str] = ()) -> Path:
@@ -72,29 +76,60 @@ def write_own(files: Sequence[Path | str], work: Path, reference: str | None, se
     spec = {"title": "", "own": True, "reference": names[reference], "encoders": list(names.values()),
             "controls": [names[title] for title in titles if title in controls],
             "cards": {name: [] for name in names.values()}}  # fmt: skip
-    results = work / "results"
     for task, rows in by_task.items():
+        _identified(rows, settings.unit)
         for dataset, of_dataset in rows.groupby("dataset", sort=False):
             _comparable(task, str(dataset), of_dataset)
+    results, written = work / "results", set()
+    for task, rows in by_task.items():
         folder_of = _folder_names(list(dict.fromkeys(rows["dataset"])))
         for dataset, of_dataset in rows.groupby("dataset", sort=False):
             folder, folders = folder_of[dataset], []
             for title, of_encoder in of_dataset.groupby("encoder", sort=False):
                 folders.append(results / task / folder / names[title])
-                _write(folders[-1], task, of_encoder.assign(dataset=folder, encoder=names[title]), title, of_dataset,
+                _write(folders[-1], task, of_encoder.assign(dataset=folder, encoder=names[title]), title,
                        {"tokenizer": ngrams.TOKENIZER} if counted and task == "report_generation" else {})  # fmt: skip
                 spec["cards"][names[title]].append(str(folders[-1] / "meta.json"))
             present = list(dict.fromkeys(of_dataset["encoder"]))
             own = names[reference if reference in present else present[0]]
             compare(task, folder, own, folders, results / "stats" / task / folder, settings)
+            written |= {*folders, results / "stats" / task / folder}
             targets = {"linear_probe": "label", "segmentation": "structure_set"}.get(task)
             entry = {"dataset": folder, "title": dataset, "stats": str(results / "stats" / task / folder), "paper": None}
             entry |= {"columns": {name: name for name in dict.fromkeys(of_dataset[targets])}} if targets else {}
             entry |= {"metrics": ["auprc", "auroc"]} if task == "linear_probe" else {}
+            if task == "segmentation":
+                entry["metrics"] = [metric for metric in ("dice", "hd95", "nsd") if metric in rows and of_dataset[metric].notna().any()]
             spec.setdefault(TABLES[task], []).append(entry)
+    for former in {meta.parent for meta in results.rglob("meta.json")} - written:
+        forget(former, ("predictions", "stats"))
     path = work / "spec.json"
     path.write_text(json.dumps(spec, indent=1), encoding="utf-8")
     return path
+
+
+def forget(folder: Path, kinds: Container[str], keep: Container[str] = ()) -> None:
+    """Remove the files that a former run's meta.json vouches for, but for those to keep; a file that was changed since stays.
+
+    Without any to keep, meta.json goes too, and the folder if nothing else is in it. A meta.json of another kind is left alone.
+    """
+    try:
+        former = read_sidecar(folder)
+    except StatsError:
+        return
+    if former.content.get("kind") not in kinds:
+        return
+    for name in former.content.get("files") or {}:
+        if name in keep or Path(name).name != name:
+            continue
+        try:
+            former.verified(name).unlink()
+        except HashMismatch:
+            continue
+    if not keep:
+        former.path.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _names_of(files: Sequence[Path | str]) -> dict[Path, str]:
@@ -122,21 +157,23 @@ def _read(path: Path, where: str) -> tuple[str, pd.DataFrame]:
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             rows = pd.read_parquet(path)
+            header, places = list(rows.columns), [f"{where} row {number}" for number in range(1, len(rows) + 1)]
         else:
             with path.open(encoding="utf-8-sig") as lines:
-                header = lines.readline()
+                header = next(filter(str.strip, lines), "")
             if "\0" in header:
                 raise UnicodeError
             separator = max(",;\t", key=header.count)
             with warnings.catch_warnings():  # a row longer than the header would move every value by a column
                 warnings.simplefilter("error", pd.errors.ParserWarning)
                 rows = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig", index_col=False)
+            header, places = _places_in(path, where, separator)
+        rows.columns = [str(column).strip() for column in header]
     except UnicodeError:
         raise PredictionsError(where, "bytes that are not UTF-8", "CSV with a header in UTF-8, or Parquet",
                                "export it again as UTF-8 (in Excel: CSV UTF-8)") from None  # fmt: skip
-    except (ValueError, OSError, pd.errors.ParserWarning) as error:
+    except (ValueError, OSError, csv.Error, pd.errors.ParserWarning) as error:
         raise PredictionsError(where, f"a file that cannot be read ({error})", "CSV with a header, or Parquet", "export it again") from None
-    rows.columns = [str(column).strip() for column in rows.columns]
     task = _task(where, list(rows.columns))
     there = [name for name in ngrams.COLUMNS if name in rows]
     if task == "report_generation" and 0 < len(there) < len(ngrams.COLUMNS):
@@ -146,19 +183,35 @@ def _read(path: Path, where: str) -> tuple[str, pd.DataFrame]:
     if rows.empty:
         raise PredictionsError(where, "no rows", "one row per prediction", "export it again")
     wanted = [*ALWAYS, *NEEDED[task], *NUMBERS[task], *WORDS, "dataset", "replicate", "structure_set"]
+    if twice := [column for column in dict.fromkeys(wanted) if list(rows.columns).count(column) > 1]:
+        raise PredictionsError(where, f"more than one column {', '.join(twice)}", "each column once", "rename or remove the others")
     rows = rows[[column for column in dict.fromkeys(wanted) if column in rows]].copy()
-    rows["place"] = [f"{where} line {number}" for number in range(2, len(rows) + 2)]
-    for column in set(rows.columns) - set(NUMBERS[task]) - {"replicate", "place"}:
-        rows[column] = rows[column].map(lambda value: "" if pd.isna(value) else str(value).strip())
+    for column in set(rows.columns) - set(NUMBERS[task]) - {"replicate"}:
+        rows[column] = pd.Series(texts(rows[column]), rows.index).str.strip()
+    rows["place"] = places
     for column in ("encoder", "image_id", *({"label", "structure"} & set(rows.columns))):
-        _refuse(rows, rows[column] == "", f"an empty {column}", f"a {column} in every row", "fill it in")
+        _refuse(rows, rows[column] == "", f"an empty {column}", f"{column} in every row", "fill it in")
     _numbers(task, rows)
     rows["dataset"] = rows["dataset"].replace("", "own") if "dataset" in rows else "own"
     for column in ("patient_id", "study_id"):
         rows[column] = rows.get(column, "")
     if task == "segmentation":
-        rows["structure_set"] = rows.get("structure_set", rows["structure"])
+        named = rows.get("structure_set", rows["structure"])
+        rows["structure_set"] = named.where(named != "", rows["structure"])
     return task, rows
+
+
+def _places_in(path: Path, where: str, separator: str) -> tuple[list[str], list[str]]:
+    """The names of the header, and the line on which each row begins: a blank line is no row, and a quoted text may have several."""
+    with path.open(encoding="utf-8-sig", newline="") as text:
+        reader = csv.reader(text, delimiter=separator)
+        found, header, start = [], [], 1
+        for fields in reader:
+            if len(fields) > 1 or "".join(fields).strip():
+                header = header or fields
+                found.append(f"{where} line {start}")
+            start = reader.line_num + 1
+    return header, found[1:]
 
 
 def _task(where: str, columns: Sequence[str]) -> str:
@@ -203,31 +256,24 @@ def _refuse(rows: pd.DataFrame, bad: pd.Series | np.ndarray, got: str, expected:
 
 def _numbers(task: str, rows: pd.DataFrame) -> None:
     """Turn text into numbers, in place."""
-    for column in [*(name for name in NUMBERS[task] if name in rows), *(["replicate"] if "replicate" in rows else [])]:
-        text = rows[column].map(lambda value: "" if pd.isna(value) else str(value).strip())
+    for column in [name for name in (*NUMBERS[task], "replicate") if name in rows]:
+        text = pd.Series(texts(rows[column]), rows.index).str.strip()
+        if column == "target":
+            text = text.replace({"True": "1", "TRUE": "1", "true": "1", "False": "0", "FALSE": "0", "false": "0"})
         number = pd.to_numeric(text.replace("", "nan"), errors="coerce").astype(np.float64)
         blank = text.str.lower().isin(["", "nan"])
         bad = number.isna() & ~blank
-        example = next(iter(text[bad]), "")
+        example, allowed = next(iter(text[bad]), ""), RANGES[column]
         comma = " with a point, not a comma" if re.fullmatch(r"-?\d+,\d+", example) else ""
-        _refuse(rows, bad, f"{column} {example!r}", f"a number{comma}", "write the numbers again")
-        _refuse(rows, np.isinf(number), f"{column} that is infinite", "a finite number", "write the numbers again")
-        if column not in ("dice", "hd95", "nsd"):
+        fix = allowed.fix if column == "replicate" else "write the numbers again"
+        _refuse(rows, bad, f"{column} {example!r}", f"{allowed}{comma}", fix)
+        _refuse(rows, np.isinf(number), f"{column} that is infinite", "a finite number", fix)
+        if column not in MAY_LACK:
             _refuse(rows, blank, f"an empty {column}", "a number in every row", "fill it in, or leave the sample out for every encoder")
+        wrong = allowed.refuses(number.to_numpy())
+        _refuse(rows, wrong, f"{column} {next(iter(number[wrong]), 0):g}", str(allowed), allowed.fix)
         rows[column] = number
     rows["replicate"] = rows["replicate"].astype(np.int64) if "replicate" in rows else 0
-    if task == "linear_probe":
-        wrong = ~rows["target"].isin([0, 1])
-        _refuse(rows, wrong, f"target {next(iter(rows['target'][wrong]), '')}", "0 or 1",
-                "leave uncertain samples out, for every encoder alike")  # fmt: skip
-    if task == "segmentation":
-        _refuse(rows, (rows["dice"] < 0) | (rows["dice"] > 1), "a Dice outside 0 to 1", "a fraction", "divide percentages by 100")
-        empty = rows["dice"].isna()
-        rows["ref_area"] = rows.get("ref_area", (~empty).astype(np.int64))
-        rows["pred_area"] = rows.get("pred_area", 0)
-        for column in {"dice", "hd95", "nsd"} & set(rows.columns):
-            _refuse(rows, rows[column].isna() & (rows["ref_area"] > 0), f"an empty {column} of a structure that the reference has",
-                    "a number", "fill it in, or leave the column out")  # fmt: skip
 
 
 # ---------------------------------------------------------------- all files of a task
@@ -246,19 +292,57 @@ def _joined(task: str, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         raise SampleMismatch("; ".join(same[:3]), f"{', '.join(f'{k} {v}' for k, v in first.items())}, {len(same)} times "
                              f"({int(rows.duplicated(key).sum())} rows too many in all)", "each sample once per encoder and replicate",
                              "remove the repeated rows, or tell folds and seeds apart in a column replicate")  # fmt: skip
-    partial = {
-        column: int(rows[column].isna().sum()) for column in NUMBERS[task] if column in rows and column not in ("dice", "hd95", "nsd")
-    }
+    partial = {column: int(rows[column].isna().sum()) for column in NUMBERS[task] if column in rows and column not in MAY_LACK}
     if lacking := [column for column, count in partial.items() if count]:
         raise PredictionsError("files", f"columns {lacking} in some files only", "the same columns in every file of a task",
                                "add them to the other files, or leave them out")  # fmt: skip
+    return _with_areas(rows) if task == "segmentation" else rows
+
+
+def _with_areas(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with areas where the files have none: 1 where something is, 0 where nothing is; empty fields are where they may be.
+
+    An image and a structure have one reference. Where it lacks the structure, an encoder that draws nothing has an empty Dice and
+    another that draws it has 0: so one empty Dice tells that all other rows of the sample lack the structure, too.
+    """
+    empty = rows["dice"].isna()
+    nothing = empty.groupby(rows["dataset"]).transform("all")
+    _refuse(rows, nothing, f"no dice at all in the data set {next(iter(rows['dataset'][nothing]), '')}",
+            "a dice wherever the reference has the structure", "fill it in, or leave the data set out")  # fmt: skip
+    if "ref_area" not in rows:
+        sample = [rows[name] for name in ("dataset", *SAMPLE_KEY["segmentation"])]
+        somewhere = (rows["dice"] > 0).groupby(sample).transform("any")
+        _refuse(rows, empty & somewhere, "an empty dice, where another row of the same image and structure has one above 0",
+                "an empty dice only where the reference lacks the structure", "write 0 if nothing was drawn of a structure that "
+                "the reference has")  # fmt: skip
+        rows["ref_area"] = (~empty.groupby(sample).transform("any")).astype(np.int64)
+    absent = rows["ref_area"] == 0
+    _refuse(rows, absent & (rows["dice"] > 0), "a dice above 0 beside ref_area 0", "0, or nothing where nothing was drawn",
+            "correct the dice or ref_area")  # fmt: skip
+    if "pred_area" not in rows:
+        rows["pred_area"] = ((rows["dice"] > 0) | absent & ~empty).astype(np.int64)
+    for column in [name for name in MAY_LACK if name in rows]:
+        measured = rows[column].notna().groupby([rows["dataset"], rows["encoder"]]).transform("any")
+        _refuse(rows, rows[column].isna() & ~absent & measured, f"an empty {column} of a structure that the reference has", "a number",
+                "fill it in, or leave the column out")  # fmt: skip
     return rows
+
+
+def _identified(rows: pd.DataFrame, unit: str) -> None:
+    """All patients of a data set are known or none; all studies are if they are to be drawn."""
+    blank = rows["patient_id"] == ""
+    others = (~blank).groupby(rows["dataset"]).transform("any")
+    _refuse(rows, blank & others, "an empty patient_id, where other rows of the data set have one",
+            "a patient_id in every row, or in none", "fill it in, or leave it empty (or the column out) everywhere: then images count "
+            "as independent")  # fmt: skip
+    _refuse(rows, (rows["study_id"] == "") & (unit == "study"), "a row without a study id", "a study_id in every row, for --unit study",
+            "fill it in, or resample patients (the default) or images: --unit image")  # fmt: skip
 
 
 def _comparable(task: str, dataset: str, rows: pd.DataFrame) -> None:
     """Every encoder and replicate has the same samples with the same truth."""
     sample = SAMPLE_KEY[task]
-    truth = [name for name in TRUTH[task] if name in rows]
+    truth = [name for name in (*TRUTH[task], *ALIKE) if name in rows]
     groups = {key: of.set_index(sample)[truth].sort_index() for key, of in rows.groupby(["encoder", "replicate"], sort=False)}
     (first, expected), *others = groups.items()
     several = rows["replicate"].nunique() > 1
@@ -270,22 +354,30 @@ def _comparable(task: str, dataset: str, rows: pd.DataFrame) -> None:
         for lacking, having, absent in ((first, key, found.index.difference(expected.index)),
                                         (key, first, expected.index.difference(found.index))):  # fmt: skip
             if len(absent):
-                shown = ", ".join(" / ".join([one] if isinstance(one, str) else one) for one in absent[:5])
-                raise SampleMismatch(dataset, f"{len(absent)} samples of {name(having)} that {name(lacking)} lacks: {shown}"
-                                     + (", ..." if len(absent) > 5 else ""), "the same samples for every encoder",
+                raise SampleMismatch(dataset, f"{len(absent)} samples of {name(having)} that {name(lacking)} lacks: {_listed(absent, 5)}",
+                                     "the same samples for every encoder",
                                      "predict the missing ones, or leave them out for every encoder")  # fmt: skip
         for column in truth:
             differs = (expected[column] != found[column]).to_numpy()
             if differs.any():
-                one = expected.index[differs][0]
-                raise TruthMismatch(dataset, f"{column} {expected.loc[one, column]} with {name(first)} and {found.loc[one, column]} with "
-                                    f"{name(key)} for {one} ({int(differs.sum())} such samples)", f"the same {column}",
-                                    "make all predictions from one table of labels")  # fmt: skip
+                one, count = expected.index[differs][0], int(differs.sum())
+                values = [str(table.loc[one, column]) or "(empty)" for table in (expected, found)]
+                fix = "make all predictions from one table of labels"
+                if column in ALIKE:
+                    fix = f"write the same {column} for every encoder, or leave the column out of every file"
+                raise TruthMismatch(dataset, f"{column} {values[0]} with {name(first)} and {values[1]} with {name(key)} for "
+                                    f"{_listed(expected.index[differs], 3)} ({count} such samples)", f"the same {column}", fix)  # fmt: skip
 
 
-def _write(folder: Path, task: str, rows: pd.DataFrame, title: str, everyone: pd.DataFrame, protocol: Mapping[str, str]) -> None:
+def _listed(samples: pd.Index, most: int) -> str:
+    """The first samples in words."""
+    shown = ", ".join(" / ".join([one] if isinstance(one, str) else one) for one in samples[:most])
+    return shown + ", ..." * (len(samples) > most)
+
+
+def _write(folder: Path, task: str, rows: pd.DataFrame, title: str, protocol: Mapping[str, str]) -> None:
     """One encoder's predictions with their sidecar, as a task of this project would have left them."""
-    present = [column for column in rows.columns if column != "place" and not everyone[column].isna().all()]
+    present = [column for column in rows.columns if column != "place" and (column == "dice" or not rows[column].isna().all())]
     content = io.BytesIO()
     rows[present].assign(task=task).to_parquet(content, index=False)
     why = "not in the file"
@@ -304,10 +396,15 @@ def _folder_names(titles: Sequence[str]) -> dict[str, str]:
 
     >>> _folder_names(["RAD-DINO", "a/b", "a b"])
     {'RAD-DINO': 'RAD-DINO', 'a/b': 'a-b', 'a b': 'a-b-2'}
+    >>> [len(name) for name in _folder_names(["x" * 300, "x" * 301]).values()]
+    [80, 80]
     """
     names: dict[str, str] = {}
     for title in titles:
         plain = re.sub(r"[^\w.+-]+", "-", title).strip("-.") or "x"
+        if len(plain.encode()) > LONGEST:
+            hashed = hashlib.sha256(title.encode()).hexdigest()[:12]
+            plain = f"{plain.encode()[: LONGEST - 13].decode(errors='ignore')}-{hashed}"
         taken, name, number = {one.lower() for one in names.values()}, plain, 2
         while name.lower() in taken:
             name, number = f"{plain}-{number}", number + 1

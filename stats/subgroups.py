@@ -63,7 +63,7 @@ def _of_grouping(cohort: Cohort, predictions: Predictions, grouping: str, draws:
     found: dict[tuple[str, str], dict[str, Measurement]] = {}
     for group in groups:
         rows = predictions.rows[codes == code_of[group]]
-        patients = rows["patient_id"].nunique()
+        patients = rows["person"].nunique()  # whatever is drawn: nobody is to be recognised in a small group
         if patients < SMALLEST:
             yield base | {"kind": GROUP, "group": group, "state": "not_computed", "reason": f"fewer than {SMALLEST} patients"}
             continue

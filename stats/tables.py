@@ -103,7 +103,7 @@ def write_tables(spec_path: Path | str, out: Path | str) -> Sidecar:
         files |= summary_page(verdicts, everything, encoders, tests).files(spec.get("title", ""), only=("tex", "md"))
         facts |= {"verdicts": {verdict: sum(v["verdict"] == verdict for v in verdicts) for verdict in VERDICTS}, "summary": summary}
     parents = list({sidecar.path.as_posix(): sidecar for sidecar in sidecars}.values())
-    forget(Path(out), keep=files)
+    forget(Path(out), ("tables",), keep=files)
     return write_artifact(
         out, "tables", files,
         key_parts={"spec": spec, "published": {file.name: sha256(file.read_bytes()) for file in published.files}},

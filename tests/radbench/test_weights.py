@@ -208,6 +208,7 @@ def test_a_network_in_shards_is_fetched_hashed_and_found_whole(tmp_path, cache, 
     assert {file.name for file in path.iterdir()} == {*hub.files} - {"optimizer.bin"}
     card = describe("hf_x", {"wrapper": "hf_model", "options": {"model": "facebook/dinov3-7b"}})
     assert weights.fingerprint(path, card).keys() == {"config.json", "preprocessor_config.json", index, *parts}
+    assert weights.fingerprint(path / index, card).keys() == {index, *parts}
     refs = hub.cache / "models--facebook--dinov3-7b" / "refs"
     refs.mkdir()
     (refs / "main").write_text("main")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from stats.bootstrap import percentile_interval, resample_patients
 from stats.errors import EncoderMissing, PredictionsError, SampleMismatch, StatsError, TruthMismatch
 from stats.ngrams import columns, tokens
-from stats.own import write_own
+from stats.own import forget, write_own
 from stats.ranking import average_precision
 from stats.tables import Settings, main
 
@@ -220,6 +221,68 @@ def test_segmentation_of_a_stranger():
     assert "PredictionsError" in _exit(frame.assign(dice=lambda f: f["dice"].replace("", "0").astype(float) * 100))
 
 
+def segmented() -> pd.DataFrame:
+    """Two encoders and two structures of 40 images: b draws the left one of the images 0 and 1, whose references, as those of
+    2 to 4, lack it."""
+    random = np.random.default_rng(1)
+    return pd.DataFrame([
+        {"encoder": name, "image_id": f"i{i}", "structure": structure,
+         "dice": ("0" if name == "b" and i < 2 else "") if structure == "left" and i < 5 else str(round(skill - 0.1 * random.random(), 5))}
+        for name, skill in (("a", 0.95), ("b", 0.85)) for structure in ("left", "right") for i in range(40)])  # fmt: skip
+
+
+def test_a_structure_that_is_absent_and_drawn_is_counted():
+    """Without ref_area an empty Dice of one encoder tells that the reference lacks the structure: another's 0 there is counted, not
+    averaged; with ref_area it is the same."""
+    frame = segmented()
+    run(frame)
+    found = {(r["encoder"], r["target"]): r for r in rows("segmentation")}
+    mean = pd.to_numeric(frame[(frame.encoder == "b") & (frame.structure == "left")].dice.iloc[5:]).mean()
+    assert float(found["b", "left"]["value"]) == pytest.approx(100 * mean, abs=1e-6) and found["b", "left"]["n_images"] == "35"
+    assert [found[name, "left"]["false_positive_images"] for name in "ab"] == ["0", "2"]
+    before = (OUT / "segmentation.csv").read_bytes()
+    absent = (frame["structure"] == "left") & frame["image_id"].isin([f"i{i}" for i in range(5)])
+    run(frame.assign(ref_area=np.where(absent, 0, 900)))
+    assert (OUT / "segmentation.csv").read_bytes() == before
+    assert "beside ref_area 0" in refused(frame.assign(ref_area=0, dice="0.5"), PredictionsError)
+
+
+def test_an_empty_dice_beside_another_encoders_is_refused():
+    """A Dice left empty for an image in which another encoder has one above 0 is refused with its line, not taken for an absence."""
+    frame = segmented()
+    message = refused(frame.assign(dice=frame["dice"].where(frame.index != 10, "")), PredictionsError)
+    assert message.startswith("mine.csv line 12: got an empty dice, where another row") and "write 0" in message
+
+
+def test_a_data_set_without_any_dice_is_refused():
+    """A data set whose dice is all empty ends in a sentence about the file, and nothing is written."""
+    frame = pd.concat([segmented().assign(dataset="A"), segmented().assign(dataset="B", dice="")])
+    message = refused(frame, PredictionsError)
+    assert message.startswith("mine.csv line 162; ") and "no dice at all in the data set B" in message
+
+
+def test_a_blank_structure_set_is_the_structure():
+    """A structure without a set forms a column of its own."""
+    run(segmented().assign(structure_set=lambda f: f["structure"].replace({"left": "", "right": "lungs"})))
+    assert {r["target"] for r in rows("segmentation")} == {"left", "lungs"}
+
+
+def test_boundaries_are_shown_where_they_are():
+    """hd95 and nsd have columns of the segmentation table with their means; without them, or of an encoder without, there is a gap."""
+    frame = segmented()
+    there = frame["dice"].str.len() > 1
+    frame["hd95"], frame["nsd"] = frame["dice"].where(there, ""), np.where(there, 0.5, np.nan)
+    run(frame)
+    found = {(r["encoder"], r["target"], r["metric"]): r["value"] for r in rows("segmentation")}
+    of = frame[(frame.encoder == "a") & (frame.structure == "right")]
+    assert float(found["a", "right", "hd95"]) == pytest.approx(100 * pd.to_numeric(of.hd95).mean(), abs=1e-6)
+    assert float(found["b", "left", "nsd"]) == 50 and "right HD95" in (OUT / "segmentation.md").read_text()
+    run(frame.assign(nsd=frame["nsd"].where(frame["encoder"] == "a")))
+    assert {r["value"] for r in rows("segmentation") if r["encoder"] == "b" and r["metric"] == "nsd"} == {""}
+    run(frame.drop(columns=["hd95", "nsd"]))
+    assert {r["metric"] for r in rows("segmentation")} == {"dice"} and "HD95" not in (OUT / "segmentation.md").read_text()
+
+
 def _exit(frame: pd.DataFrame) -> str:
     with pytest.raises(SystemExit) as caught:
         run(frame)
@@ -303,6 +366,134 @@ def test_bad_values_are_named_with_file_and_line(column, value, words):
     assert message.startswith("mine.csv line 9: ") and words in message
 
 
+@pytest.mark.parametrize(("column", "value", "words"), [
+    ("dice", 40, "dice 40; expected a number from 0 to 1; next: divide percentages by 100"), ("nsd", 7, "nsd 7; expected"),
+    ("hd95", -1, "hd95 -1; "), ("hd95", 12.5, "share of the image's diagonal"), ("ref_area", -5, "expected a number, 0 or more"),
+    ("pred_area", -5, "pred_area -5"), ("rg_er", 37.5, "rg_er 37.5"), ("chexbert_hyp_3", 8, "expected a whole number from 0 to 3"),
+    ("hyp_len", 2.5, "hyp_len 2.5; expected a whole number, 0 or more"), ("rouge_l", 44, "rouge_l 44")])  # fmt: skip
+def test_numbers_that_cannot_be_are_refused(results, column, value, words):
+    """A share above 1, a distance in pixels, a negative area, a finding that CheXbert has not: refused with file and line."""
+    reports = results.report_rows(0.5, chexbert=True).assign(rg_er=0.5, encoder="a")
+    masks = segmented().assign(hd95=0.1, nsd=0.9, ref_area=1, pred_area=1)
+    frame = (masks if column in masks else reports).astype(object)
+    frame.iloc[7, frame.columns.get_loc(column)] = value
+    message = refused(frame, PredictionsError)
+    assert message.startswith("mine.csv line 9: got ") and words in message
+
+
+def test_lines_are_those_of_the_file():
+    """Blank lines and texts of several lines before it do not move the line that an error names; a Parquet file has rows."""
+    frame = report_texts()
+    frame.loc[[0, 3], ["reference", "hypothesis"]] = "first\nsecond\n\nfourth"
+    frame.loc[50, "encoder"] = ""
+    lines = frame.to_csv(index=False).splitlines(keepends=True)
+    Path("mine.csv").write_text("\n" + lines[0] + "\n \n" + "".join(lines[1:]))
+    with pytest.raises(PredictionsError) as caught:
+        write_own(["mine.csv"], Path("work"), None, Settings(resamples=5))
+    number = int(re.match("mine.csv line ([0-9]+): got an empty encoder", str(caught.value))[1])
+    assert Path("mine.csv").read_text().split("\n")[number - 1].startswith(",10.png,")
+    frame.to_parquet("mine.parquet")
+    with pytest.raises(PredictionsError, match="mine.parquet row 51: got an empty encoder"):
+        write_own(["mine.parquet"], Path("work"), None, Settings(resamples=5))
+
+
+def test_a_column_that_is_there_twice_is_refused():
+    """Two columns of one name that matters are refused by name; two that nobody reads are not."""
+    text = probe().assign(note="x").to_csv(index=False)
+    header, rest = text.split("\n", 1)
+    Path("mine.csv").write_text(header.replace("note", " score") + "\n" + rest)
+    with pytest.raises(PredictionsError, match="mine.csv: got more than one column score"):
+        write_own(["mine.csv"], Path("work"), None, Settings(resamples=5))
+    rows = [line + end for line, end in zip(text.splitlines(), [",note", *[",y"] * text.count("\n")], strict=False)]
+    Path("mine.csv").write_text("\n".join(rows) + "\n")
+    write_own(["mine.csv"], Path("work"), None, Settings(resamples=5))
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "mine.parquet"])
+def test_targets_may_be_true_and_false(name):
+    """Targets True and False give the tables of 1 and 0, in CSV and in Parquet."""
+    run(probe())
+    before = (OUT / "classification.csv").read_bytes()
+    frame = probe().assign(target=lambda f: f["target"] == 1)
+    frame.to_parquet(name) if name.endswith("t") else frame.to_csv(name, index=False)
+    main(["--csv", name, "--out", str(OUT), "--resamples", "80"])
+    assert (OUT / "classification.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(("value", "told"), [
+    ("0.7", "got replicate 0.7; expected a whole number; next: number the folds"),
+    ("fold1", "got replicate 'fold1'; expected a whole number; next: number the folds or seeds, for instance 1 for fold1")])  # fmt: skip
+def test_replicates_are_whole_numbers(value, told):
+    """A replicate that is a fraction or a name is refused as such, with how to number names."""
+    assert told in refused(probe().assign(replicate=value), PredictionsError)
+
+
+def test_some_blank_patients_are_refused_and_none_are_images():
+    """One blank patient_id among many is refused with its line; a column of blanks is as none: images are drawn, and it is said why."""
+    frame = probe()
+    one = frame["patient_id"].where(np.arange(len(frame)) != 5, "")
+    message = refused(frame, PredictionsError, patient_id=one)
+    assert message.startswith("mine.csv line 7: got an empty patient_id") and "leave it empty" in message
+    two = pd.concat([frame.assign(dataset="A"), frame.assign(dataset="B", patient_id="")])
+    run(two)
+    assert {(r["dataset"], r["resampling_unit"]) for r in rows("classification")} == {("A", "patient"), ("B", "image")}
+    text = (OUT / "classification.md").read_text()
+    assert "also those of one patient: no patient ids are known)" in text and "90 test images of 45 patients" in text
+    run(frame, "--unit", "image")
+    assert "also those of one patient: --unit image)" in (OUT / "classification.md").read_text()
+
+
+@pytest.mark.parametrize("unit", ["patient", "study", "image"])
+def test_patients_are_counted_whatever_is_drawn(unit):
+    """n_patients counts patients and n_units what is drawn; studies that two patients both call s1 are two."""
+    frame = probe().assign(study_id=lambda f: "s" + (f["image_id"].str.split(".").str[0].astype(int) % 2).astype(str))
+    frame["study_id"] = frame["study_id"].where(frame["patient_id"] > "p3", "s0")
+    run(frame, "--unit", unit)
+    found, studies = rows("classification"), frame.groupby(["patient_id", "study_id"]).ngroups
+    assert {r["n_patients"] for r in found} == {"45"}
+    assert {r["n_units"] for r in found} == {{"patient": "45", "study": str(studies), "image": "90"}[unit]} and 45 < studies < 90
+    assert "90 test images of 45 patients" in (OUT / "classification.md").read_text()
+
+
+@pytest.mark.parametrize("column", ["sex", "age_band", "view", "site", "study_id"])
+def test_groups_that_differ_between_encoders_are_refused(column):
+    """The same image with another group or study for another encoder is refused with the first images."""
+    frame = probe().assign(**{column: "F"})
+    other = (frame["encoder"] == "third") & frame["image_id"].isin(["3.png", "4.png"])
+    message = refused(frame, TruthMismatch, **{column: frame[column].where(~other, "M")})
+    assert f"got {column} " in message and "M with third" in message and "3.png / Effusion" in message and "(4 such samples)" in message
+
+
+def test_long_names_have_folders():
+    """Encoders and data sets with names of 300 characters, alike at the beginning, have tables under their names."""
+    long = {name: "é" * 300 + name for name in NAMES}
+    run(probe().assign(dataset="d" * 300).replace({"encoder": long}))
+    assert {r["encoder_title"] for r in rows("classification")} == set(long.values())
+    assert {r["dataset_title"] for r in rows("classification")} == {"d" * 300}
+
+
+def test_what_a_former_run_left_is_removed():
+    """Files that a former run wrote and this one does not are gone, also those with ids; files of somebody else and changed ones stay."""
+    run(segmented())
+    (OUT / "notes.txt").write_text("mine")
+    (OUT / "segmentation.tex").write_text("edited by hand")
+    run(probe())
+    left = {path.name for path in OUT.glob("segmentation.*")}
+    assert left == {"segmentation.tex"} and (OUT / "notes.txt").is_file() and (OUT / "classification.csv").is_file()
+    assert {path.name for path in (OUT / "work/results").iterdir() if list(path.rglob("*.*"))} == {"linear_probe", "stats"}
+    assert not list((OUT / "work/results/stats/segmentation").rglob("*.*"))
+    forget(OUT, ("stats",))
+    assert (OUT / "classification.csv").is_file(), "of another kind"
+
+
+def test_pretraining_that_no_file_tells_is_no_mark():
+    """Rows of one's own predictions carry no mark about pretraining; the note below says once that it is not known."""
+    run(probe())
+    text = (OUT / "classification.md").read_text()
+    assert {r["marks"] for r in rows("classification")} == {""} and "§" not in text
+    assert text.count("Whether an encoder was pretrained on these images is not known here.") == 1
+
+
 @pytest.mark.parametrize(("text", "words"), [
     ("", "cannot be read"), ("encoder,image_id,label,target,score\n", "no rows"),
     ("encoder,image_id,label,target,score\na,1,x,1,0.2,9\n", "cannot be read"),
@@ -335,7 +526,7 @@ def test_other_truth_is_refused():
     frame = probe()
     place = frame.index[(frame["encoder"] == "third") & (frame["image_id"] == "3.png") & (frame["label"] == "Effusion")][0]
     flipped = frame["target"].where(frame.index != place, 1 - frame["target"])
-    assert "('3.png', 'Effusion')" in refused(frame, TruthMismatch, target=flipped)
+    assert "3.png / Effusion (1 such" in refused(frame, TruthMismatch, target=flipped)
     moved = frame["patient_id"].where(frame.index != place, "p44")
     assert "patient_id" in refused(frame, TruthMismatch, patient_id=moved)
 

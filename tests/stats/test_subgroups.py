@@ -48,6 +48,17 @@ def test_small_groups_have_no_numbers(results):
     assert len(tiny) == 1 and tiny["value"].isna().all() and "fewer than 10 patients" in tiny.reason.iloc[0]
 
 
+def test_a_small_group_stays_hidden_when_images_are_drawn(results):
+    """A group of eight patients with two images each has no numbers when images are resampled either: sixteen images are not people."""
+    rows = results.probe_rows(1.5, labels=("x",), replicates=1)
+    rows["site"] = np.where(rows["image_id"].str[-3:].astype(int) < 16, "tiny", "A")
+    rows.loc[rows.index[100:], "site"] = "B"
+    folder = results.write("linear_probe", "toy", "one", rows)
+    compare("linear_probe", "toy", "one", [folder], OUT, Settings(resamples=20, unit="image"))
+    found = pd.read_csv(f"{OUT}/subgroups.csv")
+    assert found[found.group == "tiny"]["value"].isna().all() and "fewer than 10 patients" in found[found.group == "tiny"].reason.iloc[0]
+
+
 def test_unknown_and_single_groups_are_left_out(results):
     """Images without a group count in none, and a grouping with one group is no grouping."""
     _, found = run(results, sex=lambda place: np.where(place < 30, "", np.where(place < 75, "F", "M")), view=lambda place: "PA")
