@@ -222,6 +222,10 @@ def _with_labels(config: Config, path: Path | str) -> Config:
                 fix = did_you_mean(name, read) or f"datasets.{run.dataset}.options.labels has {read}"
                 raise ConfigError(_where(path, ["tasks", "linear_probe", "runs", number, "labels"]), f"no label {name!r}", fix=fix)
         runs.append(run)
+    for number, wanted in enumerate(config.statistics.aggregates):
+        if not any(set(wanted) <= set(run.labels) for run in runs):
+            raise ConfigError(_where(path, ["statistics", "aggregates", number]), "no probe has all of these labels", got=wanted,
+                              expected=[sorted(run.labels) for run in runs], fix="mend the spelling, or probe the label")  # fmt: skip
     probe = config.tasks.linear_probe.model_copy(update={"runs": runs})
     return config.model_copy(update={"tasks": config.tasks.model_copy(update={"linear_probe": probe})})
 

@@ -72,12 +72,12 @@ def state(name: str, card: Card, local: str | None = None) -> str:
     """A short text that changes when weights appear, disappear or are replaced: a cheap rerun trigger, no hashing."""
     try:
         path = None if card.weights.startswith("run:") and not local else resolve(name, card, local)
+        if path is None:
+            return "present"
+        files = [path] if path.is_file() else [chosen(path, file) for file in card.files] or sorted(path.iterdir())
+        stats = [part.stat() for file in files if file.is_file() for part in {file, *shards(file)} if part.is_file()]
     except (artifact.Absent, RadbenchError):
         return "absent"
-    if path is None:
-        return "present"
-    files = [path] if path.is_file() else [chosen(path, file) for file in card.files] or sorted(path.iterdir())
-    stats = [part.stat() for file in files if file.is_file() for part in {file, *shards(file)} if part.is_file()]
     return f"{path}:{sum(entry.st_size for entry in stats)}:{max((int(entry.st_mtime) for entry in stats), default=0)}"
 
 
@@ -97,9 +97,9 @@ def shards(file: Path) -> list[Path]:
         return [file]
     try:
         names = sorted(set(json.loads(file.read_text())["weight_map"].values()))
-        if not names or any(Path(name).name != name for name in names):
+        if not names or any(not re.fullmatch(r"\w[\w.-]*", name) or name.endswith(INDEX) for name in names):
             raise ValueError(f"weight_map names {names[:3]}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(file, "is no index of shards", got=f"{type(error).__name__}: {_first_line(error)}",
                            expected='{"weight_map": {tensor: file beside the index}}') from None  # fmt: skip
     return [file.with_name(name) for name in names]
@@ -118,7 +118,7 @@ def fingerprint(path: Path | None, card: Card, lock: Path | None = None) -> dict
     if path is None:
         return {}
     if path.is_file():
-        files = {part.name: part for part in [path, *shards(path)]}
+        files = {part.name: part for part in [path, *shards(path)] if part.is_file()}
     else:
         found = [file for entry in card.files if (file := chosen(path, entry)).is_file()]
         found = [part for file in found for part in (file, *shards(file))]

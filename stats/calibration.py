@@ -100,7 +100,7 @@ def boundary_tails(distance: float, alpha: float = 0.05) -> tuple[float, float]:
     def excess(u: float) -> float:
         return ndtr(-u) + ndtr(-(distance**2 + u**2) / (2 * distance)) - alpha
 
-    above = float(ndtr(-brentq(excess, -ndtri(alpha) - 1e-9, widest + 1e-9)))
+    above = min(alpha, float(ndtr(-brentq(excess, -ndtri(alpha) - 1e-9, widest + 1e-9))))
     return alpha - above, above
 
 
@@ -125,7 +125,8 @@ def calibration_interval(gaps: np.ndarray, drawn: np.ndarray, level: float = 0.9
 
     Returns:
         Fractions. ``median`` is the error of which half of the studies would show less than was observed: an estimate
-        without the bias, which may be 0.
+        without the bias, which may be 0. An error is at most 1, which is the upper end where there are too few resamples for any
+        other (below 39 at 95 %).
 
     >>> noise = 0.01 * np.linspace(-1, 1, 101)[:, None]
     >>> interval = calibration_interval(np.array([0.1]), 0.1 + noise)
@@ -176,8 +177,8 @@ def calibration_interval(gaps: np.ndarray, drawn: np.ndarray, level: float = 0.9
     between = seen + even
     shapes = seen, between / np.abs(between).sum()
     sd = float(np.abs(gaps + noise).sum(axis=1).std(ddof=1)) if len(noise) > 1 else np.nan
-    return Interval(crossing(half, seen), min(crossing(too_small, one) for one in shapes), max(crossing(too_large, one) for one in shapes),
-                    sd, len(noise))  # fmt: skip
+    low, high = min(crossing(too_small, one) for one in shapes), max(crossing(too_large, one) for one in shapes)
+    return Interval(crossing(half, seen), low, min(1.0, high), sd, len(noise))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .run import Run
 from .scores import METRIC_TITLES, TASKS, Encoder, Section, points
 from .subgroups import GAP, GROUP, SMALLEST, SMALLEST_CLASS
 from .subgroups import METRICS as SUBGROUP_METRICS
-from .supplement import GROUPING_TITLES, curve_target, groups_in_words, rank_drawing, standings
+from .supplement import GROUPING_TITLES, counted, curve_target, groups_in_words, rank_drawing, standings
 
 #: Lines in one figure: the reference and the best others.
 LINES = 4
@@ -72,12 +72,12 @@ def ranks_section(run: Run, out: Path) -> Iterator[Html]:
     """Critical-difference diagrams, one per task and one over all."""
     found = standings([one for of_table in run.sections.values() for one in of_table], run.encoders)
     if not found:
-        yield tag("p", "No encoder has a value in every column, so there is nothing to rank.")
+        yield tag("p", "No two encoders have a value in every column, so there is nothing to rank.")
         return
     yield tag("p", HOW_TO_READ_RANKS)
     figures = []
     for standing in found:
-        caption = tag("figcaption", tag("strong", standing.title), f", {standing.count} {standing.over}. ", groups_in_words(standing))
+        caption = tag("figcaption", tag("strong", standing.title), f", {counted(standing)}. ", groups_in_words(standing))
         figures.append(tag("figure", caption, rank_drawing(standing, run.reference.name)))
     yield tag("div", figures, class_="figures")
     yield _table(run, "ranks", out) or Html("")
@@ -208,7 +208,7 @@ def cost_quality(rows: Sequence[Mapping[str, Any]], panels: Sequence[Any]) -> It
     yield tag("h3", "Cost and quality")
     shown = [row for row in rows if row.get("seconds") and row["mean_rank"] is not None]
     if len(shown) > 1:
-        yield tag("p", "Mean rank over all columns, best on top, against the seconds of all stages of an encoder. Filled: no other "
+        yield tag("p", "Mean rank, best on top, against the seconds of all stages of an encoder. Filled: no other "
                   "encoder is both faster and better; controls are grey. Seconds of different machines are not comparable.")  # fmt: skip
         places = [Place(row["encoder_title"], row["seconds"], row["mean_rank"], "control" if row["control"] else "encoder",
                         bool(row["pareto"])) for row in shown]  # fmt: skip

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import sys
 import time
 from collections import Counter
@@ -141,15 +142,14 @@ def compare(
     encoders = sorted(cohort.encoders, key=lambda p: (p.encoder != reference, p.encoder))
     cohort = dataclasses.replace(cohort, encoders=encoders)
 
-    if task == "linear_probe" and cohort.present:
-        check_aggregates(cohort, settings.aggregates)
+    aggregates = aggregates_of(cohort, settings.aggregates) if task == "linear_probe" and cohort.present else []
     strata = positive_sets(cohort) if settings.stratified and task == "linear_probe" and cohort.present else None
     draws = resample_patients(cohort.patient_ids, settings.resamples, settings.seed, strata)
     without = leave_some_out(draws)
     measured = []
     for predictions in encoders:
-        measurements = _measure(task, predictions, draws, settings.aggregates)
-        left_out = {cell: m.samples for cell, m in _measure(task, predictions, without, settings.aggregates).items()}
+        measurements = _measure(task, predictions, draws, aggregates)
+        left_out = {cell: m.samples for cell, m in _measure(task, predictions, without, aggregates).items()}
         measured.append(Measured(predictions, measurements, left_out))
     estimates = list(estimate_rows(cohort, measured, settings))
     comparisons = list(comparison_rows(cohort, measured, draws, settings))
@@ -183,27 +183,36 @@ def compare(
     )  # fmt: skip
 
 
-def check_aggregates(cohort: Cohort, aggregates: Sequence[Sequence[str]]) -> None:
-    """A set of labels is of this data set whole or not at all, and two sets of one size would share the name Agg-<size>.
+def aggregates_of(cohort: Cohort, aggregates: Sequence[Sequence[str]]) -> list[set[str]]:
+    """The sets of labels that are this data set's, of those that the configuration names for all data sets.
 
-    A label that the probe had to drop (one class only) counts as known.
+    Two sets of as many labels would share the name Agg-<number>, and a misspelt label would drop out of its mean unseen.
+
+    What counts are labels with both classes in the test set; a label that the probe had to drop is known. A set of which this data
+    set lacks a label belongs to another one and is passed over, unless the label looks like one that is here.
 
     Raises:
-        SettingError: neither is so.
+        SettingError: two such sets, or such a label.
     """
-    labels = set(cohort.present[0].rows["label"])
-    known = labels | set(cohort.present[0].sidecar.facts.get("labels_dropped") or {})
-    by_size = {len(labels): labels}
+    classes = cohort.present[0].rows.groupby("label")["target"].nunique()
+    defined, known = set(classes[classes == 2].index), set(classes.index)
+    known |= set(cohort.present[0].sidecar.facts.get("labels_dropped") or {})
+    by_size, own = {len(defined): defined}, []
     for wanted in map(set, aggregates):
-        if not wanted & known:
-            continue  # the configuration names the sets of all data sets
         where = f"--aggregate {','.join(sorted(wanted))}"
-        if wanted - known:
-            raise SettingError(where, f"{sorted(wanted - known)}", f"labels of {cohort.dataset}: {sorted(known)}", "mend the spelling")
-        size = len(wanted & labels)
-        if by_size.setdefault(size, wanted & labels) != wanted & labels:
-            raise SettingError(where, f"a second set of {size} labels, beside {sorted(by_size[size])}",
-                               f"one set of each size: both would be called Agg-{size}", "leave one out")  # fmt: skip
+        near = {name: found[0] for name in sorted(wanted - known) if (found := difflib.get_close_matches(name, known - wanted, 1, 0.8))}
+        if near and wanted & known:
+            raise SettingError(
+                where, f"no label {', '.join(near)} in {cohort.dataset}", f"{', '.join(near.values())}?", "mend the spelling"
+            )
+        if not wanted <= known:
+            continue
+        own.append(wanted)
+        used = wanted & defined
+        if by_size.setdefault(len(used), used) != used:
+            raise SettingError(where, f"a second set of {len(used)} labels, beside {sorted(by_size[len(used)])}",
+                               f"one set of each size: both would be called Agg-{len(used)}", "leave one out")  # fmt: skip
+    return own
 
 
 def _reports_written(cohort: Cohort) -> dict[str, list[int]]:
@@ -224,7 +233,7 @@ def positive_sets(cohort: Cohort, smallest: int = 5) -> dict[str, str]:
 
 
 def _measure(
-    task: str, predictions: Predictions, draws: PatientResamples, aggregates: Sequence[Sequence[str]]
+    task: str, predictions: Predictions, draws: PatientResamples, aggregates: Sequence[set[str]]
 ) -> dict[tuple[str, str], Measurement]:
     if predictions.absent:
         return {}

@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import re
-import warnings
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
@@ -157,22 +156,14 @@ def _read(path: Path, where: str) -> tuple[str, pd.DataFrame]:
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             rows = pd.read_parquet(path)
-            header, places = list(rows.columns), [f"{where} row {number}" for number in range(1, len(rows) + 1)]
+            places = [f"{where} row {number}" for number in range(1, len(rows) + 1)]
         else:
-            with path.open(encoding="utf-8-sig") as lines:
-                header = next(filter(str.strip, lines), "")
-            if "\0" in header:
-                raise UnicodeError
-            separator = max(",;\t", key=header.count)
-            with warnings.catch_warnings():  # a row longer than the header would move every value by a column
-                warnings.simplefilter("error", pd.errors.ParserWarning)
-                rows = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig", index_col=False)
-            header, places = _places_in(path, where, separator)
-        rows.columns = [str(column).strip() for column in header]
+            rows, places = _csv(path, where)
+        rows.columns = [str(column).strip() for column in rows.columns]
     except UnicodeError:
         raise PredictionsError(where, "bytes that are not UTF-8", "CSV with a header in UTF-8, or Parquet",
                                "export it again as UTF-8 (in Excel: CSV UTF-8)") from None  # fmt: skip
-    except (ValueError, OSError, csv.Error, pd.errors.ParserWarning) as error:
+    except (ValueError, TypeError, OSError, csv.Error) as error:
         raise PredictionsError(where, f"a file that cannot be read ({error})", "CSV with a header, or Parquet", "export it again") from None
     task = _task(where, list(rows.columns))
     there = [name for name in ngrams.COLUMNS if name in rows]
@@ -201,17 +192,35 @@ def _read(path: Path, where: str) -> tuple[str, pd.DataFrame]:
     return task, rows
 
 
-def _places_in(path: Path, where: str, separator: str) -> tuple[list[str], list[str]]:
-    """The names of the header, and the line on which each row begins: a blank line is no row, and a quoted text may have several."""
+def _csv(path: Path, where: str) -> tuple[pd.DataFrame, list[str]]:
+    """Rows as texts, and the line on which each begins: a blank line is no row, and a quoted text may have several.
+
+    A short row lacks its last fields; a longer one than the header would move every value by a column.
+
+    Raises:
+        PredictionsError: the file is empty, or a row is longer than the header.
+    """
     with path.open(encoding="utf-8-sig", newline="") as text:
-        reader = csv.reader(text, delimiter=separator)
-        found, header, start = [], [], 1
+        head = next(filter(str.strip, text), "")
+        if "\0" in head:
+            raise UnicodeError
+        text.seek(0)
+        reader = csv.reader(text, delimiter=max(",;\t", key=head.count))
+        found, places, start = [], [], 1
         for fields in reader:
-            if len(fields) > 1 or "".join(fields).strip():
-                header = header or fields
-                found.append(f"{where} line {start}")
+            if any(map(str.strip, fields)):
+                found.append(fields)
+                places.append(f"{where} line {start}")
             start = reader.line_num + 1
-    return header, found[1:]
+    if not found:
+        raise PredictionsError(where, "an empty file", "a header and one row per prediction", "export it again")
+    header, *rows = found
+    for place, fields in zip(places[1:], rows, strict=True):
+        if len(fields) > len(header):
+            raise PredictionsError(place, f"{len(fields)} fields", f"{len(header)}, as the header has",
+                                   "put texts with a separator in quotes")  # fmt: skip
+    padded = [[*fields, *[""] * (len(header) - len(fields))] for fields in rows]
+    return pd.DataFrame(padded, columns=header, dtype=object), places[1:]
 
 
 def _task(where: str, columns: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,8 +166,10 @@ def read_cohort(task: str, dataset: str, folders: Sequence[Path | str], unit: st
                     other.encoder, first_replicate(other.rows))  # fmt: skip
     known = _patients_known(present[0])
     patients = present[0].rows["person"].nunique() if known else None
-    if unit == "patient" and not known:
-        unit = "image"
+    if not known:  # ids may be there and mean nothing: the index says so
+        unit = "image" if unit == "patient" else unit
+        for predictions in present:
+            predictions.rows["person"] = predictions.rows["image_id"]
     if unit == "study" and any((p.rows["study_id"] == "").any() for p in present):
         raise PredictionsError(str(present[0].sidecar.folder), "images without a study id", "a study id for every image",
                                "resample patients (the default) or images: --unit image")  # fmt: skip
@@ -233,6 +236,9 @@ def read_rows(path: Path, task: str, dataset: str, encoder: str, more: Sequence[
         if (bad := RANGES[column].refuses(values)).any():
             raise PredictionsError(str(path), f"{column} {values[bad][0]:g} ({int(bad.sum())} such values)", str(RANGES[column]),
                                    "run the task again; of predictions made elsewhere: " + RANGES[column].fix)  # fmt: skip
+    if "label" in rows and (reserved := [name for name in pd.unique(rows["label"]) if re.fullmatch(r"Agg-\d+", name)]):
+        raise PredictionsError(str(path), f"a label called {reserved[0]}", "another name: so the means over labels are called",
+                               "rename the label")  # fmt: skip
     rows["study_id"] = _studies_of_patients(rows["patient_id"], rows["study_id"]) if "study_id" in rows else ""
     rows["person"] = rows["patient_id"].where(rows["patient_id"] != "", rows["image_id"])
     key = [*more, "replicate", *SAMPLE_KEY[task]]
@@ -306,8 +312,9 @@ def _same_samples(task: str, one: Predictions, two: Predictions) -> None:
 
 
 def _same_truth(task: str, where: str, one: str, first: pd.DataFrame, two: str, second: pd.DataFrame) -> None:
-    """Of two sets of the same samples in the same order; columns of ALIKE count where both have them."""
-    for column in [*TRUTH[task], *(name for name in ALIKE if name in first and name in second)]:
+    """Of two sets of the same samples in the same order; columns of ALIKE count where both have them, and not all blank."""
+    alike = [name for name in ALIKE if all(name in rows and (rows[name] != "").any() for rows in (first, second))]
+    for column in [*TRUTH[task], *alike]:
         differs = first[column].to_numpy() != second[column].to_numpy()
         if differs.any():
             samples = ["/".join(map(str, sample)) for sample in _samples(task, first)[differs][:5]]

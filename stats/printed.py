@@ -53,7 +53,8 @@ class Print:
 
     def best_other(self, place: tuple[int, str, str, str]) -> Score:
         """Best row that is not one of RadJEPA's nor a U-Net trained end to end, which is no encoder; the first of equals."""
-        return max((s for s in self.column(*place) if not s.model.startswith("RadJEPA") and s.decoder != "Unet"), key=lambda s: s.value)
+        table, dataset, column, metric = place
+        return self.published.best_other(table, dataset, metric, {"report" if table == 5 else column}, "RadJEPA")
 
 
 VINDR = {name: (3, "VinDr-CXR", name, "auprc") for name in SIX}

@@ -138,16 +138,16 @@ class Published:
         found.sort(key=lambda s: (s.decoder.lower() != decoder.lower(), s.model.lower() != paper_name.lower()))
         return found[0] if found else None
 
-    def best_other(self, table: int, dataset: str, metric: str, names: Iterable[str], model: str, decoder: str = "UPerNet") -> str | None:
-        """The model with the best printed value of a column, ``model`` and its variants aside; None where nothing is printed.
+    def best_other(self, table: int, dataset: str, metric: str, names: Iterable[str], model: str) -> Score | None:
+        """The best printed value of a column, ``model`` and its variants and U-Nets trained end to end aside; None without one.
 
         Every printed metric is better when larger.
         """
         wanted = {name.lower() for name in names}
         found = [score for score in self.scores
                  if score.table == table and score.dataset == dataset and score.metric == metric and score.names & wanted
-                 and score.decoder.lower() in ("", decoder.lower()) and not score.model.lower().startswith(model.lower())]  # fmt: skip
-        return max(found, key=lambda score: score.value).model if found else None
+                 and score.decoder != "Unet" and not score.model.lower().startswith(model.lower())]  # fmt: skip
+        return max(found, key=lambda score: score.value) if found else None
 
     def printed_columns(self, table: int, dataset: str) -> set[str]:
         """Every name of the columns that a table prints for a data set, means over columns left out; lower case."""

@@ -31,7 +31,7 @@ class RankInterval:
 def rank_intervals(values: np.ndarray, samples: np.ndarray, lower_is_better: bool = False, level: float = 0.95) -> list[RankInterval]:
     """Rank of each of K encoders with its interval, from resamples that they share.
 
-    Every resample is ranked; the interval is cut from those ranks with linear interpolation.
+    Every resample is ranked; the interval's ends are ranks that occurred, the lower one rounded down and the upper one up.
 
     Args:
         values: (K,) reported values.
@@ -42,7 +42,7 @@ def rank_intervals(values: np.ndarray, samples: np.ndarray, lower_is_better: boo
 
     >>> found = rank_intervals(np.array([0.8, 0.7]), np.array([[0.8, 0.6, 0.9, 0.8], [0.7, 0.7, 0.7, 0.7]]))
     >>> found[0].rank, found[0].best, round(found[1].low, 3), found[1].high  # the second's ranks are 2, 1, 2, 2
-    (1.0, 0.75, 1.075, 2.0)
+    (1.0, 0.75, 1.0, 2.0)
     """
     sign = 1 if lower_is_better else -1
     ranks = rankdata(sign * np.asarray(values), axis=0)
@@ -52,14 +52,18 @@ def rank_intervals(values: np.ndarray, samples: np.ndarray, lower_is_better: boo
     tail = 100 * (1 - level) / 2
     out = []
     for k in range(len(ranks)):
-        low, high = np.percentile(of_samples[k], [tail, 100 - tail]) if of_samples.size else (np.nan, np.nan)
+        low, high = _ends(of_samples[k], tail) if of_samples.size else (np.nan, np.nan)
         out.append(RankInterval(float(ranks[k]), float(low), float(high), float(share[k].mean()) if of_samples.size else np.nan))
     return out
 
 
+def _ends(ranks: np.ndarray, tail: float) -> tuple[float, float]:
+    return float(np.percentile(ranks, tail, method="lower")), float(np.percentile(ranks, 100 - tail, method="higher"))
+
+
 @dataclass(frozen=True)
 class CriticalDifference:
-    """Mean ranks over columns, and how far apart two must be (Demšar 2006, Journal of Machine Learning Research 7:1-30, section 3.2.2).
+    """Mean ranks over data sets, and how far apart two must be (Demšar 2006, Journal of Machine Learning Research 7:1-30, section 3.2.2).
 
     Attributes:
         mean_ranks: (K,) between 1 = best and K.
@@ -75,13 +79,13 @@ class CriticalDifference:
 
 
 def critical_difference(values: np.ndarray, lower_is_better: np.ndarray | bool = False, alpha: float = 0.05) -> CriticalDifference:
-    """Friedman's test over columns and Nemenyi's critical difference, CD = q_alpha sqrt(K (K + 1) / (6 N)).
+    """Friedman's test over data sets and Nemenyi's critical difference, CD = q_alpha sqrt(K (K + 1) / (6 N)).
 
-    Friedman's chi-squared has K - 1 degrees of freedom and is corrected for ties; q is :func:`nemenyi`. Columns are taken as
-    independent, which those of one data set are not: read the groups as a picture, Table 6 as the test.
+    Friedman's chi-squared has K - 1 degrees of freedom and is corrected for ties; q is :func:`nemenyi`. Rows are taken as
+    independent, which columns of one data set are not: read the groups as a picture, Table 6 as the test.
 
     Args:
-        values: (N columns, K encoders) without gaps, N >= 2, K >= 3.
+        values: (N data sets, K encoders) without gaps, N >= 2, K >= 3.
         lower_is_better: (N,) or one for all.
 
     Raises:

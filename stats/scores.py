@@ -311,9 +311,10 @@ def other_conditions(estimate: Mapping[str, str], test_size: tuple[int, str] | N
     """Why a measured number is of another experiment than the paper's: a reduced protocol, a test set of another size; or nothing."""
     if estimate.get("reduced"):
         return f"reduced protocol: {estimate['reduced']}"
-    if test_size:
+    counted = test_size and estimate.get("n_images" if test_size[1] == "images" else "n_patients")
+    if counted:
         count, unit = test_size
-        found = int(estimate["n_images" if unit == "images" else "n_patients"])  # IU X-Ray: a study is a patient, no other id is released
+        found = int(counted)  # IU X-Ray: a study is a patient, no other id is released
         if abs(found - count) > 0.01 * count:
             return f"{found} test {unit}, the paper has {count}"
     return ""
@@ -460,6 +461,8 @@ def _notes(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
         if given_away:
             notes.append(f"The site alone predicts {', '.join(given_away)} (AUROC of the site's share of positives): an encoder "
                          "that recognises the scanner scores there without seeing the disease.")  # fmt: skip
+    if measured and "hd95" in section.metrics:
+        notes.append("HD95: distance of the outlines in % of the image's diagonal; less is better.")
     notes += [f"Pictures: {text}." for text in section.processing]
     notes += _grouped(OVERLAP + " pretrained on images of these data", "overlap", cells)
     if measured and any(cell.encoder.card and "pretrained_on" not in cell.encoder.card for cell in cells):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .bootstrap import minimum_detectable_difference
-from .measures import BIASED_UP, gain
+from .measures import BIASED_UP, LOWER_IS_BETTER, gain
 from .multiplicity import benjamini_hochberg, holm
 from .published import Published, same_model
 from .scores import METRIC_TITLES, Encoder, Section, find_estimate, other_conditions, points, resampling
@@ -145,17 +145,21 @@ def _printed(section: Section, row: Mapping[str, Any], encoders: Sequence[Encode
     if not printed:
         return {"published_outcome": "", "incomparable": ""}
     present = {e.name: e for e in encoders if find_estimate(section, e, target, metric).get("value")}
-    best = published.best_other(section.table, section.paper, metric, section.names(target), TESTED, section.decoder)
+    best = published.best_other(section.table, section.paper, metric, section.names(target), TESTED)
     pair = [present[name] for name in (row["reference"], row["other"]) if name in present]
     conditions = [other_conditions(find_estimate(section, e, target, metric), published.test_size(section.paper)) for e in pair]
-    if row["rule"] != BEST:
+    if row["rule"] == BEST_CONTROL:
+        why = "no encoder but controls is in this run"
+    elif row["rule"] != BEST:
         why = "the paper's outcomes fit a best-per-column baseline"
     elif pair and not same_model(TESTED, pair[0].paper_name):
         why = f"{pair[0].title} is not the paper's {TESTED}"
+    elif len(pair) > 1 and pair[1].paper_name.lower().startswith(TESTED.lower()):
+        why = f"the best other, {pair[1].title}, is itself a {TESTED}"
     elif any(conditions):
         why = next(filter(None, conditions))
-    elif best and not any(same_model(best, e.paper_name) for e in present.values()):
-        why = f"the paper's best other row of this column, {best}, is not in this run"
+    elif best and not any(same_model(best.model, e.paper_name) for e in present.values()):
+        why = f"the paper's best other row of this column, {best.model}, is not in this run"
     else:
         why = ""
     return {"published_outcome": printed["outcome"], "incomparable": why}
@@ -205,6 +209,7 @@ def significance_panels(
          *_numbers(row), _mark(row["outcome"]), *([_mark(row["published_outcome"])] if printed else [])]
         for row in best
     ]  # fmt: skip
+    lower = sorted({METRIC_TITLES[row["metric"]] for row in best if row["metric"] in LOWER_IS_BETTER})
     notes = [
         "✓✓ significant after Holm over the family (one-sided, 5 %); ✓ better, not significant; ✗ not better.",
         (
@@ -213,6 +218,7 @@ def significance_panels(
         ),
         'p: one-sided, of "not better", and the one that Holm adjusts; 2-sided: of "no difference in either direction", for a reader who '
         "had no direction in mind. Both from the same resamples.",
+        *(["Less is better in " + ", ".join(lower) + ": Δ below 0 speaks for the reference."] if lower else []),
         "The interval is two-sided and of one column: it is neither one-sided as p nor adjusted as p Holm, so it may reach past 0 beside "
         "✓✓ in a small family, or stay clear of 0 beside ✓ in a large one. The mark goes by p Holm.",
     ]

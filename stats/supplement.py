@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from .calibration import LINE_COLUMNS
+from .calibration import DRAWS, LINE_COLUMNS
 from .figures import Place, rank_diagram, standing_alone
 from .measures import BIASED_UP, gain
 from .page import Html
@@ -31,7 +31,7 @@ SUBGROUP_COLUMNS = ("dataset", "dataset_title", "encoder", "encoder_title", "con
                     "group", "worst", "value", "low", "high", "resamples_valid", "n_images", "n_patients", "n_positive", "state",
                     "reason")  # fmt: skip
 RANK_COLUMNS = ("task", "dataset", "dataset_title", "encoder", "encoder_title", "control", "target", "metric", "rank", "low", "high",
-                "p_best", "encoders", "columns", "p_friedman", "critical_difference")  # fmt: skip
+                "p_best", "encoders", "columns", "averaged_over", "p_friedman", "critical_difference")  # fmt: skip
 CURVE_COLUMNS = ("dataset", "dataset_title", "encoder", "encoder_title", "control", "target", "metric", "unit", "train_images", "value",
                  "sd", "replicates", "low", "high", "n_images", "n_positive", "state", "reason")  # fmt: skip
 STAGES = ("features", "linear_probe", "segmentation", "report")
@@ -124,7 +124,8 @@ def _calibration(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Ta
                 _columnwise(cells, values, lowest=True)
             title = {"brier": "Brier score", "ece": "calibration error (ECE)"}[metric]
             kind = "interval by test inversion" if metric == "ece" else "percentile interval"
-            notes = [f"Less is better. [95 % {kind}], {resampling(one)}."]
+            used = f", at most {DRAWS} of them used" if metric == "ece" else ""
+            notes = [f"Less is better. [95 % {kind}], {resampling(one)}{used}."]
             if metric == "ece":
                 notes.append("Chance adds to this error, so that even perfect probabilities have some: the interval holds the true errors "
                              "under which the printed one would be no surprise. It may end just below the printed value; where it "
@@ -264,7 +265,7 @@ def standings(sections: Sequence[Section], encoders: Sequence[Encoder]) -> list[
     if len(tasks) > 1:
         tasks["All tasks"] = list(sections)
     found = [_standing(title, of_task, encoders) for title, of_task in tasks.items()]
-    return [one for one in found if one.encoders and one.columns]
+    return [one for one in found if len(one.encoders) > 1 and one.columns]
 
 
 def _ranked_columns(section: Section) -> list[tuple[Section, str, str]]:
@@ -293,6 +294,11 @@ def _standing(title: str, sections: Sequence[Section], encoders: Sequence[Encode
     return Standing(title, complete, columns, over, len(ranks), difference, ranks.mean(axis=0))
 
 
+def counted(standing: Standing) -> str:
+    """What the mean ranks are over, in words: "3 data sets", "1 column"."""
+    return f"{standing.count} {standing.over if standing.count != 1 else standing.over.removesuffix('s')}"
+
+
 def groups_in_words(standing: Standing) -> str:
     """Friedman's p, the critical difference, and who is not told apart."""
     found = standing.difference
@@ -301,6 +307,8 @@ def groups_in_words(standing: Standing) -> str:
     names = [encoder.title for encoder in standing.encoders]
     groups = "; ".join(", ".join(names[k] for k in group) for group in found.groups) or "none"
     alike = "" if standing.over == "data sets" else ", of one data set, which are not independent"
+    if found.critical >= len(names) - 1:
+        groups = f"anybody, whatever the ranks: {standing.count} {standing.over} are too few for {len(names)} encoders"
     return (f"Friedman p {'< 0.001' if found.p_friedman < 0.001 else f'= {found.p_friedman:.3f}'} over {standing.count} {standing.over}"
             f"{alike}; critical difference of mean ranks (Nemenyi, 5 %) {found.critical:.2f}. Not told apart: {groups}.")  # fmt: skip
 
@@ -318,17 +326,17 @@ def rank_figure(sections: Sequence[Section], encoders: Sequence[Encoder], refere
     """ranks.svg: the critical-difference diagrams that the page shows, one per task and one over all, as one file."""
     title = next(encoder.title for encoder in encoders if encoder.name == reference)
     found = standings(sections, encoders)
-    parts = [(f"{one.title}, {one.count} {one.over if one.count > 1 else one.over[:-1]}", [groups_in_words(one)],
+    parts = [(f"{one.title}, {counted(one)}", [groups_in_words(one)],
               rank_drawing(one, reference)) for one in found]  # fmt: skip
     how = ["Dot: mean rank over data sets (over columns where there is one), 1 is best. Bars at the right join encoders whose mean ranks "
            f"lie closer than the critical difference (Friedman and Nemenyi, 5 %). Blue: {title}; hollow: controls. This is a picture; the "
            "test is the table of significance."]  # fmt: skip
-    nothing = ["No encoder has a value in every column, so there is nothing to rank."]
+    nothing = ["No two encoders have a value in every column, so there is nothing to rank."]
     return standing_alone([("Mean ranks", how if found else nothing, None), *parts], "Mean ranks of the encoders, 1 is best")
 
 
 def _ranks(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Table:
-    """Rank with interval per column, and the mean over columns with its critical difference."""
+    """Rank with interval per column, and the mean over data sets with its critical difference."""
     by_name = {encoder.name: encoder for encoder in encoders}
     rows = [_who(one, by_name[row["encoder"]]) | row | {"dataset": one.dataset, "columns": 1}
             for one in sections for row in one.more.get("ranks") or [] if row["encoder"] in by_name]  # fmt: skip
@@ -337,16 +345,17 @@ def _ranks(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Table:
         found = standing.difference
         for encoder, mean in zip(standing.encoders, standing.mean_ranks, strict=True):
             rows.append({"task": standing.title, "encoder": encoder.name, "encoder_title": encoder.title, "control": encoder.control,
-                         "target": f"mean over {standing.over}", "rank": float(mean), "encoders": len(standing.encoders),
+                         "target": f"mean over {standing.over}", "averaged_over": standing.count, "rank": float(mean),
+                         "encoders": len(standing.encoders),
                          "columns": len(standing.columns), "p_friedman": found.p_friedman if found else None,
                          "critical_difference": found.critical if found else None})  # fmt: skip
         panels += _rank_panels(standing, sections, encoders)
-    panels = panels or _nothing("No encoder has a value in every column, so there is nothing to rank.")
+    panels = panels or _nothing("No two encoders have a value in every column, so there is nothing to rank.")
     return Table("ranks", "Ranks", "Ranks of the encoders, 1 is best", RANK_COLUMNS, rows, panels)
 
 
 def _rank_panels(standing: Standing, sections: Sequence[Section], encoders: Sequence[Encoder]) -> list[Panel]:
-    """A block per data set, best mean rank first, with the mean over all columns of the task; over all tasks the mean alone."""
+    """A block per data set, best mean rank first, with the mean of the task; over all tasks the mean alone."""
     of = {(id(s), r["target"], r["metric"], r["encoder"]): r for s in sections for r in s.more.get("ranks") or []}
     titles = {(id(s), target, metric): title for s in sections for title, target, metric in s.displayed()}
     whole = standing.title == "All tasks"
@@ -362,15 +371,17 @@ def _rank_panels(standing: Standing, sections: Sequence[Section], encoders: Sequ
             encoder = standing.encoders[k]
             cells = [_rank_cell(of.get((id(s), t, m, encoder.name), {})) for s, t, m in shown]
             lines.append([_name(encoder), *cells, f"{standing.mean_ranks[k]:.2f}"])
-        header = ["Encoder", *(titles[id(s), t, m] for s, t, m in shown), f"Mean of {standing.count} {standing.over}"]
+        header = ["Encoder", *(titles[id(s), t, m] for s, t, m in shown), f"Mean of {counted(standing)}"]
         panels.append(Panel(standing.title + block, header, lines, notes=[]))
     notes = panels[-1].notes
     notes.append(groups_in_words(standing))
     if not whole:
         drawn = dict.fromkeys(resampling(section) for section, _, _ in standing.columns)
-        how = "In a data set the rank is that of its mean rank. " if standing.over == "data sets" else ""
-        notes.append(f"[95 % interval of the rank over resamples that all encoders share], {'; '.join(drawn)}. {how}The critical "
-                     "difference is a picture; the test is Table 6 (significance).")  # fmt: skip
+        how = ["[95 % interval of the rank over resamples that all encoders share], " + "; ".join(drawn) + "."]
+        how += ["In a data set the rank is that of its mean rank."] if standing.over == "data sets" else []
+        how += ["Of several metrics of a label the first counts."] if any(s.table != 5 and len(s.metrics) > 1 for s in sections) else []
+        how += ["The critical difference is a picture; the test is that of significance."] if standing.difference else []
+        notes.append(" ".join(how))
     absent = [e.title for e in encoders if e not in standing.encoders]
     notes += [f"– {', '.join(absent)}: not ranked, without a value in some column"] if absent else []
     return panels

@@ -148,7 +148,11 @@ def test_a_network_in_shards_is_the_one_in_one_file(tmp_path):
         loaded("hf_model", tmp_path, model="owner/vit")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": {}}', '{"weight_map": {"a": "../other/model.safetensors"}}'])
+ELSEWHERE = ("../other/model.safetensors", "..", "", "a\\u0000b", "model.safetensors.index.json")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": {}}', "[" * 100_000,
+                                     *(f'{{"weight_map": {{"a": "{name}"}}}}' for name in ELSEWHERE)])  # fmt: skip
 def test_an_index_that_leads_elsewhere_is_refused(tmp_path, content):
     """An index of shards that is damaged, empty, or names a file outside its folder is a named error."""
     folder_of(tmp_path, vit())

@@ -82,3 +82,13 @@ def test_a_revision_that_means_nothing_is_refused(entry, what):
     """A revision of a file that is on no hub, beside a local path, or that is no name of one, says what to do instead."""
     with pytest.raises(ConfigError, match=what):
         plan_of({"radjepa": {}} | entry)
+
+
+def test_a_mean_of_labels_that_no_probe_has_is_refused():
+    """Every set of statistics.aggregates is whole in some probe; a misspelt label is an error when the file is read, not hours later."""
+    statistics = DEFAULT["statistics"]
+    labels = DEFAULT["tasks"]["linear_probe"]["runs"][0]["labels"]
+    names = list(labels)[:2]
+    load(DEFAULT | {"statistics": statistics | {"aggregates": [names]}}, "config/config.yaml")
+    with pytest.raises(ConfigError, match="no probe has all of these labels.*Opasity"):
+        load(DEFAULT | {"statistics": statistics | {"aggregates": [[names[0], "Lung Opasity"]]}}, "config/config.yaml")

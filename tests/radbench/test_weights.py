@@ -224,6 +224,15 @@ def test_a_network_in_shards_is_fetched_hashed_and_found_whole(tmp_path, cache, 
         weights.download("hf:facebook/dinov3-7b", results=tmp_path)
 
 
+def test_a_damaged_index_of_shards_does_not_stop_the_plan(tmp_path):
+    """The cheap rerun trigger of a folder whose index cannot be read is "absent"; the stage that loads it names the file."""
+    card = describe("hf_x", {"wrapper": "hf_model", "options": {"model": "facebook/dinov3-7b"}})
+    (tmp_path / "model.safetensors.index.json").write_text("{")
+    assert weights.state("hf_x", card, str(tmp_path)) == "absent"
+    with pytest.raises(WeightsError, match="is no index of shards"):
+        weights.fingerprint(tmp_path, card)
+
+
 def test_a_hub_model_that_lacks_its_files_has_no_card_to_mend(tmp_path, hub):
     """A repository without any weight file of a known name is refused with what is there, and the way is a wrapper, not a card."""
     hub.files = ["config.json", "preprocessor_config.json", "open_clip_model.safetensors"]

@@ -184,17 +184,19 @@ def test_the_interval_of_one_bin_far_from_zero_is_the_basic_bootstrap_interval()
 
 def test_the_interval_of_one_bin_with_normal_noise_is_that_of_the_folded_normal():
     """One bin with normal noise: each end solves the folded normal's distribution function, with the tails of that end's own distance."""
-    noise = norm.ppf((np.arange(4000) + 0.5) / 4000)[:, None]
+    noise = 0.1 * norm.ppf((np.arange(4000) + 0.5) / 4000)[:, None]
+
+    def shown(error):
+        return foldnorm(error / 0.1, scale=0.1)
 
     def tails(end):
-        shown = foldnorm(end)
-        return boundary_tails((shown.median() - foldnorm(0).median()) / shown.std())
+        return boundary_tails((shown(end).median() - shown(0).median()) / shown(end).std())
 
-    for observed in (0.5, 1.5, 2.1, 3.0):
+    for observed in (0.05, 0.15, 0.21, 0.3):
         interval = calibration_interval(np.array([observed]), observed + noise)
-        above = foldnorm(interval.low).sf(observed)
+        above = shown(interval.low).sf(observed)
         assert above == pytest.approx(tails(interval.low)[1], abs=2e-3) or (interval.low == 0 and above >= 0.05)
-        assert foldnorm(interval.high).cdf(observed) == pytest.approx(tails(interval.high)[0], abs=2e-3)
+        assert shown(interval.high).cdf(observed) == pytest.approx(tails(interval.high)[0], abs=2e-3)
 
 
 def test_an_error_smaller_than_noise_alone_would_show_still_has_an_interval():
@@ -204,6 +206,12 @@ def test_an_error_smaller_than_noise_alone_would_show_still_has_an_interval():
     assert np.abs(noise).sum(axis=1).min() > gaps.sum()
     interval = calibration_interval(gaps, gaps + noise)
     assert interval.low == interval.median == 0 < interval.high < 0.1
+
+
+def test_an_error_is_at_most_one():
+    """With too few resamples to reject anything from above the upper end is 1, and no error that cannot be."""
+    noise = 0.01 * np.random.default_rng(0).normal(size=(20, 10))
+    assert calibration_interval(np.full(10, 0.06), 0.06 + noise).high == 1.0
 
 
 def test_the_gaps_of_a_mean_over_labels_are_all_its_labels_gaps():

@@ -28,6 +28,8 @@ from stats.errors import (
     TruthMismatch,
 )
 
+from .conftest import SIX
+
 OUT = "results/stats/linear_probe/toy"
 TESTS = ("p_two_level", "p_sign_flip", "p_wilcoxon", "p_delong", "p_mcnemar", "p_corrected_t")
 
@@ -456,15 +458,45 @@ def test_seeds_have_no_corrected_t(results):
 
 
 @pytest.mark.parametrize("aggregates, words", [
-    ([["Cardiomegaly", "Lung Opasity"]], r"got \['Lung Opasity'\].*mend the spelling"),
+    ([["Cardiomegaly", "Lung Opasity"]], r"got no label Lung Opasity in toy; expected Lung Opacity\?.*mend the spelling"),
     ([["Cardiomegaly", "Lung Opacity"], ["Cardiomegaly", "Pleural Effusion"]], "both would be called Agg-2"),
 ])  # fmt: skip
 def test_a_mean_that_cannot_be_named_is_refused(results, aggregates, words):
-    """A misspelt label in a set, and a second set of the same size, are errors; a set of another data set's labels is passed over."""
+    """A misspelt label in a set, and a second set of the same size, are errors; sets of another data set are passed over."""
     with pytest.raises(SettingError, match=words):
         probe(results, aggregates=aggregates)
     assert not Path(OUT).exists()
-    probe(results, aggregates=[["Nodule", "Mass"]])
+    probe(results, aggregates=[["Nodule", "Mass"], ["Cardiomegaly", "Edema", "Nodule"]])
+    assert {target for target in read()[0].target if target.startswith("Agg-")} == {"Agg-6"}
+
+
+def test_labels_without_both_classes_do_not_count(results):
+    """Two sets are of one size when so many of their labels are defined: three of four beside three is refused."""
+    frames = {name: results.probe_rows(1.0, seed) for seed, name in enumerate(("good", "poor"))}
+    for rows in frames.values():
+        rows.loc[rows.label == SIX[5], "target"] = np.float32(0)
+    folders = [results.write("linear_probe", "toy", name, rows) for name, rows in frames.items()]
+    sets = [SIX[:3], [SIX[0], *SIX[3:]]]
+    with pytest.raises(SettingError, match="both would be called Agg-3"):
+        compare("linear_probe", "toy", "good", folders, OUT, Settings(resamples=5, aggregates=sets))
+
+
+def test_a_label_cannot_have_the_name_of_a_mean(results):
+    """A label called Agg-2 would be overwritten by the mean of that name: it is refused."""
+    folder = results.write("linear_probe", "toy", "good", results.probe_rows(1.0, labels=("x", "Agg-2")))
+    with pytest.raises(PredictionsError, match="a label called Agg-2"):
+        compare("linear_probe", "toy", "good", [folder], OUT, Settings(resamples=5))
+
+
+def test_studies_are_compared_where_both_encoders_have_them(results):
+    """An encoder whose file has no study ids is compared with one that has them; two that differ in them are refused."""
+    rows = results.probe_rows(1.0, labels=("x",))
+    ids = {"with": rows.image_id, "other": rows.image_id + "b"}
+    folders = [results.write("linear_probe", "toy", name, rows.assign(study_id=study) if study is not None else rows)
+               for name, study in {**ids, "without": None}.items()]  # fmt: skip
+    compare("linear_probe", "toy", "with", [folders[0], folders[2]], OUT, Settings(resamples=5))
+    with pytest.raises(TruthMismatch, match="another study_id"):
+        compare("linear_probe", "toy", "with", folders[:2], OUT, Settings(resamples=5))
 
 
 def test_strata_are_recorded_where_they_were_drawn(results):

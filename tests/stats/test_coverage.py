@@ -91,10 +91,10 @@ def test_the_true_calibration_error_is_that_of_a_large_sample():
 
 
 def test_the_interval_of_the_calibration_error_covers():
-    """93 to 97 % (97.5 where the error is 0) of its intervals hold the truth, image by image and with folds and patients."""
+    """93 to 97 % of its intervals hold the truth, at an error of 0 too, image by image and with folds and patients."""
     for options in ({}, {"folds": 3, "of_a_patient": 2}):
         shares = study.coverage_of_calibration_error(1500, 155, STUDIES, 300, seed=12, **options)
-        assert all(between(share, 0.93, 0.98) for share in shares.values()), (options, shares)
+        assert all(between(share, 0.93, 0.97) for share in shares.values()), (options, shares)
 
 
 def test_the_truth_of_reports_is_that_of_a_large_sample(monkeypatch):

@@ -387,7 +387,8 @@ def test_lines_are_those_of_the_file():
     frame.loc[[0, 3], ["reference", "hypothesis"]] = "first\nsecond\n\nfourth"
     frame.loc[50, "encoder"] = ""
     lines = frame.to_csv(index=False).splitlines(keepends=True)
-    Path("mine.csv").write_text("\n" + lines[0] + "\n \n" + "".join(lines[1:]))
+    blank = '\n \n""\n" "\n\u00a0\n,,,\n'  # what editors and spreadsheets leave
+    Path("mine.csv").write_text("\n" + lines[0] + blank + "".join(lines[1:]))
     with pytest.raises(PredictionsError) as caught:
         write_own(["mine.csv"], Path("work"), None, Settings(resamples=5))
     number = int(re.match("mine.csv line ([0-9]+): got an empty encoder", str(caught.value))[1])
@@ -495,8 +496,8 @@ def test_pretraining_that_no_file_tells_is_no_mark():
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("", "cannot be read"), ("encoder,image_id,label,target,score\n", "no rows"),
-    ("encoder,image_id,label,target,score\na,1,x,1,0.2,9\n", "cannot be read"),
+    ("", "an empty file"), ("encoder,image_id,label,target,score\n", "no rows"),
+    ("encoder,image_id,label,target,score\na,1,x,1,0.2,9\n", "mine.csv line 2: got 6 fields; expected 5, as the header has"),
     ("model,img,finding,gt,prob\na,1,x,1,0.2\n", "encoder (did you mean model?), image_id (did you mean img?)")])  # fmt: skip
 def test_files_that_are_no_table_are_named(text, words):
     """An empty file, one without rows, rows longer than the header, and columns under other words are refused by name."""
