@@ -142,25 +142,27 @@ def calibration_interval(gaps: np.ndarray, drawn: np.ndarray, level: float = 0.9
     observed, scale = float(np.abs(gaps).sum()), noise.std(axis=0)
     if not gaps.any() and not scale.any():
         return Interval(0.0, 0.0, 0.0, 0.0, len(noise))
-    furthest = 2 * (observed + float(np.abs(noise).sum(axis=1).max()))  # every draw exceeds the observed error there
+    without = np.abs(noise).sum(axis=1)  # what studies would show of perfect probabilities
+    furthest = 2 * (observed + float(without.max()))  # every draw exceeds the observed error there
+    of_nothing = np.median(without)
 
     def errors(true: float, shape: np.ndarray) -> np.ndarray:
         """What studies would show whose true error is `true` and spreads like `shape`."""
         return np.abs(true * shape + noise).sum(axis=1)
 
-    def tails(shown: np.ndarray, shape: np.ndarray) -> tuple[float, float]:
-        rise = np.median(shown) - np.median(errors(0.0, shape))
+    def tails(shown: np.ndarray) -> tuple[float, float]:
+        rise = np.median(shown) - of_nothing
         return boundary_tails(float(rise / max(shown.std(), 1e-12)), 1 - level)
 
     def too_small(true: float, shape: np.ndarray) -> float:
         """Above 0 while the observed error is larger than `true` would show."""
         shown = errors(true, shape)
-        return observed - float(np.quantile(shown, 1 - tails(shown, shape)[1]))
+        return observed - float(np.quantile(shown, 1 - tails(shown)[1]))
 
     def too_large(true: float, shape: np.ndarray) -> float:
         """Above 0 as soon as the observed error is smaller than `true` would show; the observation counts as one of the draws."""
         shown = errors(true, shape)
-        return tails(shown, shape)[0] - (1 + np.count_nonzero(shown <= observed)) / (len(shown) + 1)
+        return tails(shown)[0] - (1 + np.count_nonzero(shown <= observed)) / (len(shown) + 1)
 
     def half(true: float, shape: np.ndarray) -> float:
         return observed - float(np.median(errors(true, shape)))
