@@ -97,7 +97,7 @@ def write(place: str, name: str, random: np.random.Generator) -> None:
     folder = Path("results", place, name)
     folder.mkdir(parents=True, exist_ok=True)
     pd.concat(frames, ignore_index=True).to_parquet(folder / "predictions.parquet", index=False)
-    facts = {"card": {}, "measured": {}, "protocol": {}, "version": 1, "reduced": [], "n": {"train": 4 * images, "test": images}}
+    facts = {"card": {}, "measured": {}, "protocol": {}, "version": 1, "reduced": [], "replicates": "folds"}
     write_sidecar(folder, "predictions", f"{place}/{name}", facts)
 
 
