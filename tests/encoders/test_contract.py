@@ -32,6 +32,12 @@ def subject(request, subject_of) -> Subject:
     return Subject(request.param, type("Small", (full,), parts))
 
 
+def half_is_native() -> bool:
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def ids() -> list:
     return [pytest.param(name, marks=pytest.mark.slow) if name in GIANT else name for name in names()]
 
@@ -42,6 +48,8 @@ def test_encoder_keeps_the_contract(subject, one):
     """Each encoder passes each check of radbench/contract.py."""
     if one is contract.fixed_image_has_its_features and subject.name in LARGE:
         pytest.skip("recorded at the card's own size: test_large_input_at_its_own_size")
+    if one is contract.half_precisions_are_close and subject.name in GIANT and not half_is_native():
+        pytest.skip("this CPU emulates half precision, which takes a network of this size minutes; python -m radbench.check tries it")
     try:
         one(subject)
     except NotApplicableError as reason:
