@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import sys
 import time
 from collections import Counter
@@ -186,31 +185,24 @@ def compare(
 def aggregates_of(cohort: Cohort, aggregates: Sequence[Sequence[str]]) -> list[set[str]]:
     """The sets of labels that are this data set's, of those that the configuration names for all data sets.
 
-    Two sets of as many labels would share the name Agg-<number>, and a misspelt label would drop out of its mean unseen.
-
-    What counts are labels with both classes in the test set; a label that the probe had to drop is known. A set of which this data
-    set lacks a label belongs to another one and is passed over, unless the label looks like one that is here.
+    A set of which this data set lacks a label belongs to another one; a label that the probe had to drop is not lacking. Two sets of
+    as many labels with both classes in the test set would share the name Agg-<number>.
 
     Raises:
-        SettingError: two such sets, or such a label.
+        SettingError: there are two such sets.
     """
     classes = cohort.present[0].rows.groupby("label")["target"].nunique()
     defined, known = set(classes[classes == 2].index), set(classes.index)
     known |= set(cohort.present[0].sidecar.facts.get("labels_dropped") or {})
     by_size, own = {len(defined): defined}, []
     for wanted in map(set, aggregates):
-        where = f"--aggregate {','.join(sorted(wanted))}"
-        near = {name: found[0] for name in sorted(wanted - known) if (found := difflib.get_close_matches(name, known - wanted, 1, 0.8))}
-        if near and wanted & known:
-            raise SettingError(
-                where, f"no label {', '.join(near)} in {cohort.dataset}", f"{', '.join(near.values())}?", "mend the spelling"
-            )
         if not wanted <= known:
             continue
         own.append(wanted)
         used = wanted & defined
         if by_size.setdefault(len(used), used) != used:
-            raise SettingError(where, f"a second set of {len(used)} labels, beside {sorted(by_size[len(used)])}",
+            raise SettingError(f"--aggregate {','.join(sorted(wanted))}",
+                               f"a second set of {len(used)} labels, beside {sorted(by_size[len(used)])}",
                                f"one set of each size: both would be called Agg-{len(used)}", "leave one out")  # fmt: skip
     return own
 
@@ -328,7 +320,7 @@ def comparison_rows(cohort: Cohort, measured: Sequence[Measured], draws: Patient
     """
     signs = patient_signs(draws.patients, len(draws.counts), settings.seed)
     on_images = _image_tests(cohort) if cohort.task == "linear_probe" else {}
-    folds = cohort.task == "linear_probe" and bool(cohort.present) and cohort.present[0].sidecar.facts.get("replicates") == "folds"
+    folds = bool(cohort.present) and cohort.present[0].sidecar.facts.get("replicates") == "folds"
     found: dict[tuple[str, str, str, str], dict[str, Any]] = {}
     cells = dict.fromkeys(cell for one in measured for cell in one.measurements)
     structure_sets = _structure_sets(cohort)
@@ -492,7 +484,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--stratified", action="store_true", help="resample within sets of positive labels (linear probe)")
     parser.add_argument("--margin", type=float, default=0.02, help="fraction below which a difference does not matter")
     parser.add_argument("--aggregate", action="append", default=[], metavar="LABEL,LABEL,...",
-                        help="a further set of labels to average (linear probe)")  # fmt: skip
+                        help="a further set of labels to average (linear probe); passed over where one is lacking")  # fmt: skip
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="results/{task}/{dataset}/{encoder}")
     options = parser.parse_args(arguments)

@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,9 @@ import pandas as pd
 
 from . import ngrams
 from .compare import Settings, compare
-from .errors import EncoderMissing, HashMismatch, PredictionsError, SampleMismatch, StatsError, TruthMismatch
+from .errors import EncoderMissing, PredictionsError, SampleMismatch, TruthMismatch
 from .predictions import ALIKE, GROUPS, MAY_LACK, RANGES, SAMPLE_KEY, TRUTH, texts
-from .provenance import read_sidecar, write_artifact
+from .provenance import forget, write_artifact
 
 #: Columns without which a file is not of a task.
 NEEDED = {
@@ -105,30 +105,6 @@ def write_own(files: Sequence[Path | str], work: Path, reference: str | None, se
     path = work / "spec.json"
     path.write_text(json.dumps(spec, indent=1), encoding="utf-8")
     return path
-
-
-def forget(folder: Path, kinds: Container[str], keep: Container[str] = ()) -> None:
-    """Remove the files that a former run's meta.json vouches for, but for those to keep; a file that was changed since stays.
-
-    Without any to keep, meta.json goes too, and the folder if nothing else is in it. A meta.json of another kind is left alone.
-    """
-    try:
-        former = read_sidecar(folder)
-    except StatsError:
-        return
-    if former.content.get("kind") not in kinds:
-        return
-    for name in former.content.get("files") or {}:
-        if name in keep or Path(name).name != name:
-            continue
-        try:
-            former.verified(name).unlink()
-        except HashMismatch:
-            continue
-    if not keep:
-        former.path.unlink()
-        if not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def _names_of(files: Sequence[Path | str]) -> dict[Path, str]:

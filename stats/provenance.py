@@ -17,7 +17,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from .errors import HashMismatch, SidecarError
+from .errors import HashMismatch, SidecarError, StatsError
 
 FORMAT = 1
 
@@ -255,3 +255,27 @@ def _git_state() -> dict[str, str | None]:
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "changes": None}
     return {"commit": commit, "changes": sha256(changes) if changes else None}
+
+
+def forget(folder: Path, kinds: Container[str], keep: Container[str] = ()) -> None:
+    """Remove the files that a former run's meta.json vouches for, but for those to keep; a file that was changed since stays.
+
+    Without any to keep, meta.json goes too, and the folder if nothing else is in it. A meta.json of another kind is left alone.
+    """
+    try:
+        former = read_sidecar(folder)
+    except StatsError:
+        return
+    if former.content.get("kind") not in kinds:
+        return
+    for name in former.content.get("files") or {}:
+        if name in keep or Path(name).name != name:
+            continue
+        try:
+            former.verified(name).unlink()
+        except HashMismatch:
+            continue
+    if not keep:
+        former.path.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()

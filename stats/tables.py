@@ -24,8 +24,8 @@ from .compare import Settings
 from .errors import SettingError, SpecError, StatsError
 from .facts import DATA_COLUMNS, ENCODER_COLUMNS, table1, table2
 from .overlaps import overlap_table, read_overlap, with_copies
-from .own import forget, write_own
-from .provenance import Sidecar, csv_bytes, read_sidecar, sha256, write_artifact
+from .own import write_own
+from .provenance import Sidecar, csv_bytes, forget, read_sidecar, sha256, write_artifact
 from .published import Published
 from .scores import SCORE_COLUMNS, TASKS, Encoder, read_section, refuse_mixed_versions, score_cells, score_panel
 from .significance import SIGNIFICANCE_COLUMNS, significance_panels, significance_rows

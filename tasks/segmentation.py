@@ -125,7 +125,7 @@ def segment(dataset: str, encoder_name: str, spec: Mapping, results: Path = Path
         return frozen.facts() | {
             "measured": measured, "protocol": dataclasses.asdict(protocol), "version": VERSION, "decoder_params": sizes,
             "reduced": reductions(protocol) + frozen.reductions(),
-            "n": {split: len(found) for split, found in rows.items()}, "field": frozen.card.field, "replicates": "seeds",
+            "n": {split: len(found) for split, found in rows.items()}, "field": frozen.card.field,
         }  # fmt: skip
 
     return predictions.build(TASK, dataset, frozen, results, modules=("tasks.segmentation",), make=make,

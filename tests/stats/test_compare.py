@@ -457,16 +457,12 @@ def test_seeds_have_no_corrected_t(results):
     assert set(read()[1].p_corrected_t) == {""}
 
 
-@pytest.mark.parametrize("aggregates, words", [
-    ([["Cardiomegaly", "Lung Opasity"]], r"got no label Lung Opasity in toy; expected Lung Opacity\?.*mend the spelling"),
-    ([["Cardiomegaly", "Lung Opacity"], ["Cardiomegaly", "Pleural Effusion"]], "both would be called Agg-2"),
-])  # fmt: skip
-def test_a_mean_that_cannot_be_named_is_refused(results, aggregates, words):
-    """A misspelt label in a set, and a second set of the same size, are errors; sets of another data set are passed over."""
-    with pytest.raises(SettingError, match=words):
-        probe(results, aggregates=aggregates)
+def test_a_mean_that_cannot_be_named_is_refused(results):
+    """A second set of the same size is an error; sets that another data set has whole, under names near to these too, are passed over."""
+    with pytest.raises(SettingError, match="both would be called Agg-2"):
+        probe(results, aggregates=[["Cardiomegaly", "Lung Opacity"], ["Cardiomegaly", "Pleural Effusion"]])
     assert not Path(OUT).exists()
-    probe(results, aggregates=[["Nodule", "Mass"], ["Cardiomegaly", "Edema", "Nodule"]])
+    probe(results, aggregates=[["Nodule", "Mass"], ["Cardiomegaly", "Pleural_Thickening"]])
     assert {target for target in read()[0].target if target.startswith("Agg-")} == {"Agg-6"}
 
 

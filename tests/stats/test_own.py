@@ -16,7 +16,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from stats.bootstrap import percentile_interval, resample_patients
 from stats.errors import EncoderMissing, PredictionsError, SampleMismatch, StatsError, TruthMismatch
 from stats.ngrams import columns, tokens
-from stats.own import forget, write_own
+from stats.own import write_own
+from stats.provenance import forget
 from stats.ranking import average_precision
 from stats.tables import Settings, main
 
