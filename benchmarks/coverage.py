@@ -5,7 +5,7 @@
 Scores of an image are binormal: positives are shifted by d, and two encoders share part of their noise, so the true AUROC
 is Phi(d / sqrt 2) and the true AUPRC an integral. Sizes and prevalences are those of the paper's test sets. Dice is beta
 distributed. Calibration: the said logits are a known function of the true ones. Reports: matches of n-grams are binomial,
-with a chance that the reports of a patient share. The corrected t is given real probes on folds of one training set.
+with a chance that the reports of a patient share. Folds: real probes on other training and test images in each study.
 Every function of `stats` is called as `stats.compare` calls it.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.special import expit
-from scipy.stats import beta, norm, rankdata
+from scipy.stats import beta, norm
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -34,7 +34,9 @@ from stats.bootstrap import (  # noqa: E402
     two_level,
 )
 from stats.calibration import calibration_gaps, calibration_interval, equal_mass_bins, recalibration_line  # noqa: E402
+from stats.compare import Settings, differences  # noqa: E402
 from stats.delong import delong  # noqa: E402
+from stats.measures import Measurement  # noqa: E402
 from stats.paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_non_inferior, p_two_sided, p_wilcoxon, power  # noqa: E402
 from stats.permutation import p_sign_flip, patient_signs  # noqa: E402
 from stats.ranking import average_precision_and_auroc  # noqa: E402
@@ -50,6 +52,10 @@ SHIFT, SHARED = 1.8, 0.8  # d of both encoders (AUROC 0.90), correlation of thei
 DICE = (30.0, 3.5)  # mean 0.896, SD 0.052
 LOGIT_SD = 1.2  # of the true chances
 AGGREGATED = (84, 309, 169, 219, 216, 111)  # positives of the six printed labels among VinDr's 3,000
+#: title -> (images, positives) of the training set and of the test set
+LEARNED = {"VinDr Lung Opacity": ((15000, 420), (3000, 84)), "VinDr Cardiomegaly": ((15000, 1545), (3000, 309)),
+           "2,000 images of one's own": ((1600, 320), (400, 80))}  # fmt: skip
+APART = 1.6  # distance of the class means in units of the noise, on which a probe of many images would reach an AUROC of 0.87
 MARGIN = 0.02  # of the non-inferiority tests, as shipped
 #: title -> the said logit of a true logit t, in data whose middle is m
 SAID: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
@@ -347,48 +353,45 @@ def level_of_two_levels(images: int, replicates: int, studies: int, resamples: i
         one, other = dice(random, images)
         delta = (one - other)[:, None] + scatter * random.normal(size=replicates)
         samples = draws.resampled(draws.patient_sums(ids, delta)).T / images
-        both, alone = two_level(samples, weights), samples.mean(axis=0)
+        both, alone = two_level(delta.mean(axis=0), samples, weights), samples.mean(axis=0)
         found.append([_both(p_one_sided(of), p_one_sided(-of)) for of in (both, alone)])
     return _shares(found, "patients and runs", "patients alone (for comparison)")
 
 
-def level_of_a_linear_metric(studies: int, seed: int, folds: int = 5) -> dict[str, float]:
-    """The corrected t where each replicate's difference is a mean over the images of all folds but one: what it is exact for."""
-    of_fold = np.random.default_rng([seed, 15]).normal(size=(studies, folds))
-    return _corrected_t((of_fold.sum(axis=1, keepdims=True) - of_fold) / (folds - 1))
-
-
-def level_of_corrected_t(
-    studies: int, seed: int, folds: int = 5, images: int = 500, tested: int = 125, width: int = 10
+def level_of_folds(
+    learned: tuple[int, int], tested: tuple[int, int], studies: int, resamples: int, seed: int, folds: int = 5, width: int = 768
 ) -> dict[str, float]:
-    """Two equal encoders under real probes: difference of class means on all folds but one, AUROC on one test set for all.
+    """Two equal encoders under real probes on folds of one training set; training and test images are drawn anew for each study.
 
-    The test is about other training sets of the same patients, on these test images, so the null is made so: the differences of two
-    hundred training sets on a test set are centred.
+    A probe is the difference of class means on all folds but one, of `width` features with unit noise that encoders do not share. The
+    means of a fold are drawn as such, and so are the test scores of all probes, given those means: neither needs the single images.
+
+    Args:
+        learned, tested: (images, positives) of the training and the test set.
     """
-    random, found, sets = np.random.default_rng([seed, 4]), [], 200
-    fold, mean = np.arange(images) % folds, np.full(width, 0.25)
-    for _ in range(max(1, studies // sets)):
-        target = random.random(tested) < 0.5
-        tests = np.where(target, 1, -1)[:, None] * mean + random.normal(size=(2, tested, width))
-        by_fold = np.empty((sets, folds))
-        for k in range(sets):
-            label = random.random(images) < 0.5
-            features = np.where(label, 1, -1)[:, None] * mean + random.normal(size=(2, images, width))
-            classes = (fold != np.arange(folds)[:, None])[:, None] * np.stack([label, ~label])  # (folds, 2, images)
-            one, other = np.einsum("fcn,enw->cefw", classes / classes.sum(-1, keepdims=True), features)
-            ranks = rankdata(np.einsum("etw,efw->eft", tests, one - other), axis=-1)
-            area = ranks[..., target].mean(-1)  # AUROC up to constants that drop out of a difference
-            by_fold[k] = (area[0] - area[1]) / (~target).sum()
-        found.append(by_fold - by_fold.mean())
-    return _corrected_t(np.concatenate(found))
-
-
-def _corrected_t(differences: np.ndarray) -> dict[str, float]:
-    """Shares of (studies, folds) differences that the corrected and the plain t test call something."""
-    ratios = (differences.shape[1] - 2, 0.0)
-    found = [[_both(p_corrected_resampled_t(row, r), p_corrected_resampled_t(-row, r)) for r in ratios] for row in differences]
-    return _shares(found, "corrected resampled t, 5 folds", "plain t, 5 folds (for comparison)")
+    random, found = np.random.default_rng([seed, *tested, width, 4]), []
+    ids, settings = names(tested[0]), Settings(resamples=resamples)
+    per_fold = np.array([learned[1], learned[0] - learned[1]]) / folds
+    for draws in studies_with_draws(studies, ids, resamples, seed):
+        counts, target, areas = draws.of_images(ids), random.random(tested[0]) < tested[1] / tested[0], {}
+        for encoder in ("one", "other"):
+            means = random.normal(size=(2, folds, width)) / np.sqrt(per_fold)[:, None, None]  # of the negatives around 0
+            means[0, :, 0] += APART
+            weight = np.subtract(*(means.sum(axis=1, keepdims=True) - means)) / (folds - 1)
+            noise = np.linalg.cholesky(weight @ weight.T) @ random.normal(size=(folds, tested[0]))
+            score = weight[:, :1] * APART * target + noise
+            areas[encoder] = [np.array([average_precision_and_auroc(target, one, *count) for one in score]) for count in ((), (counts,))]
+        row = []
+        for k, metric in enumerate(("auprc", "auroc")):
+            measured = {name: Measurement("", metric, value[:, k, 0], drawn[:, k], len(ids), len(ids))
+                        for name, (value, drawn) in areas.items()}  # fmt: skip
+            both = differences(measured, settings, folds=True)
+            here, there = both["one", "other"], both["other", "one"]
+            row += [_both(here[name], there[name]) for name in ("p_corrected_t", "p_two_level", "p_one_sided")]
+        runs = measured["one"].replicates - measured["other"].replicates
+        found.append([*row, _both(p_corrected_resampled_t(runs, 0.0), p_corrected_resampled_t(-runs, 0.0))])
+    kinds = "corrected t", "patients and folds", "patients alone (for comparison)"
+    return _shares(found, *(f"{metric}, {kind}" for metric in ("AUPRC", "AUROC") for kind in kinds), "AUROC, plain t (for comparison)")
 
 
 def power_of_a_mean(images: int, studies: int, resamples: int, seed: int, gain: float) -> dict[str, float]:
@@ -435,7 +438,7 @@ def page(studies: int, resamples: int, seed: int) -> str:
         "# Coverage, level and power",
         f"`python benchmarks/coverage.py --studies {studies} --resamples {resamples} --seed {seed} --out docs/coverage.md`",
         f"{studies} simulated studies each, {resamples} resamples; Monte Carlo error of a share near 5 or 95 %: ±{error:.1f} "
-        f"points (Dice, recalibration and training runs: {4 * studies} studies, ±{error / 2:.1f}; corrected t: {10 * studies}). "
+        f"points (Dice, recalibration, folds and training runs: {4 * studies} studies, ±{error / 2:.1f}). "
         "Every hundred studies have resamples of their own.",
         "## Share of 95 % intervals that hold the truth (%)",
         table("test set", {f"{name} ({p} of {n})": coverage_of_classification(n, p, studies, resamples, seed)
@@ -459,10 +462,9 @@ def page(studies: int, resamples: int, seed: int) -> str:
                                                                             of_a_patient=2)}),
         table("test set", {name: level_of_a_mean(n, 4 * studies, resamples, seed) | level_at_the_margin(n, 4 * studies, resamples, seed)
                            for name, n in SEGMENTATION.items()}),
-        table("five folds of one training set, one test set", {"a metric that is linear in the training images": level_of_a_linear_metric(
-            10 * studies, seed)} | {
-            f"AUROC of probes, {images} training images, {tested} test images": level_of_corrected_t(
-                10 * studies, seed, images=images, tested=tested) for images, tested in ((500, 125), (2000, 1000))}),
+        table("probes on five folds of one training set", {
+            f"{name} (learned from {learned[1]} of {learned[0]})": level_of_folds(learned, tested, 4 * studies, resamples, seed)
+            for name, (learned, tested) in LEARNED.items()}),
         table("mean Dice of 171 images, training runs that scatter as much as the sample of patients does", {
             f"{runs} runs": level_of_two_levels(171, runs, 4 * studies, resamples, seed) for runs in (3, 5, 10)}),
         "## Share of studies that call an encoder not inferior which is worse by exactly the margin (%, at 5 %)",

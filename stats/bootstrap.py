@@ -164,21 +164,56 @@ def replicate_weights(replicates: int, resamples: int, seed: int) -> np.ndarray:
     return 1 / replicates + stretch * (shares - 1 / replicates)
 
 
-def two_level(replicate_samples: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(B,) mean over drawn replicates of the metric on drawn patients: both sources of variance at once.
+def interaction_variance(replicates: np.ndarray, replicate_samples: np.ndarray) -> float:
+    """Variance between training runs that comes from how each happens to suit this sample of patients; 0 or more.
 
-    T*_b = sum over r of w_br T_rb. Replicates and patients are crossed (every fold or seed scores the same test patients), so both
-    are drawn on their own: the pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1:386-411). NaN where a replicate
-    is undefined.
+    On one sample of patients, runs differ by their training (T) and by that accident (I): their variance s^2 has the expectation
+    T + I. On a resample of the patients they differ by a second accident, and the mean variance s*^2 of the resamples has T + 2 I; so
+    I is estimated by mean s*^2 - s^2.
 
     Args:
-        replicate_samples: (R, B) the metric of each replicate on each resample of patients.
-        weights: (B, R) from :func:`replicate_weights`.
+        replicates: (R,) the metric of each run on the data.
+        replicate_samples: (R, B) on each resample of patients; resamples on which it is not finite are left out.
 
-    >>> two_level(np.array([[0.6, 0.8], [0.4, 0.2]]), np.array([[0.5, 0.5], [1.0, 0.0]]))
-    array([0.5, 0.8])
+    Returns:
+        A variance of single runs (ddof 1), not of their mean; NaN for R < 2 and without a finite resample.
+
+    >>> runs = np.array([0.6, 0.8])  # s^2 = 0.02
+    >>> same, apart = np.array([[0.5, 0.7], [0.7, 0.9]]), np.array([[0.5, 0.7], [0.74, 0.94]])  # s*^2 = 0.02; 0.0288
+    >>> round(interaction_variance(runs, same), 4), round(interaction_variance(runs, apart), 4)
+    (0.0, 0.0088)
     """
-    return np.einsum("rb,br->b", replicate_samples, weights)
+    if len(replicates) < 2:
+        return np.nan
+    apart = replicate_samples - replicate_samples.mean(axis=0)  # NaN on a resample where one of them is
+    again = np.einsum("rb,rb->b", apart, apart) / (len(replicates) - 1)
+    valid = again[np.isfinite(again)]
+    return max(0.0, float(valid.mean() - replicates.var(ddof=1))) if valid.size else np.nan
+
+
+def two_level(replicates: np.ndarray, replicate_samples: np.ndarray, weights: np.ndarray, overlap: float = 0.0) -> np.ndarray:
+    """(B,) mean over drawn training runs of the metric on drawn patients: both sources of variance at once.
+
+    T*_b = mean over r of T_rb + g * sum over r of w_br T_r. Every run scores the same test patients, so runs and patients are crossed
+    and drawn on their own. g gives the drawn runs the variance (1 / R + overlap) (s^2 - I) that training gives their mean, where the
+    interaction I (:func:`interaction_variance`, at most s^2) is left out because the patients' part has it already: drawing T_rb with
+    w_br would count it three times (Owen 2007, Annals of Applied Statistics 1:386-411). NaN where a replicate is undefined.
+
+    Args:
+        replicates: (R,) the metric of each run on the data, R >= 2.
+        replicate_samples: (R, B) the metric of each run on each resample of patients.
+        weights: (B, R) from :func:`replicate_weights`.
+        overlap: rho / (1 - rho) for runs whose training is correlated by rho: 0 where they are independent of each other (seeds),
+            R - 2 for R folds of one training set (:func:`stats.paired.p_corrected_resampled_t`).
+
+    >>> runs, samples = np.array([0.6, 0.8]), np.array([[0.5, 0.7], [0.7, 0.9]])  # mean on the resamples: 0.6, 0.8
+    >>> two_level(runs, samples, np.array([[0.5, 0.5], [1.0, 0.0]])).round(3)  # both runs are drawn; the first alone, 0.1 lower
+    array([0.6, 0.7])
+    """
+    observed = replicates.var(ddof=1)
+    training = observed - min(interaction_variance(replicates, replicate_samples), observed)
+    stretch = np.sqrt((1 + len(replicates) * overlap) * training / observed) if observed > 0 else 0.0
+    return replicate_samples.mean(axis=0) + stretch * (weights @ (replicates - replicates.mean()))
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from .bootstrap import (
     BLOCK_RESAMPLES,
     PatientResamples,
     bca_interval,
+    interaction_variance,
     leave_some_out,
     minimum_detectable_difference,
     p_one_sided,
@@ -263,7 +264,10 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settin
                 plain = m.gaps is None  # percentiles of resamples cover
                 interval = percentile_interval(m.samples) if m.gaps is None else calibration_interval(*m.gaps)
                 bca = bca_interval(m.samples, m.value, one.jackknife[target, metric]) if m.state == "ok" and plain else (None, None)
-                two = percentile_interval(_two_level(m, settings)) if m.replicates.size > 1 and plain else None
+                two = None
+                if m.replicates.size > 1 and plain:
+                    weights = replicate_weights(m.replicates.size, m.samples.size, settings.seed)
+                    two = percentile_interval(two_level(m.replicates, m.replicate_samples, weights, _overlap(m, one.predictions.has_folds)))
                 line = lines.get(target) if metric in ("brier", "ece") else None
                 yield row | (dict(zip(LINE_COLUMNS, line.intercept + line.slope, strict=True)) if line else {}) | {
                     "resamples": m.samples.size, "value": m.value, "sd": m.sd, "replicates": m.replicates.size, "median": interval.median,
@@ -274,9 +278,9 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settin
                 }  # fmt: skip
 
 
-def _two_level(m: Measurement, settings: Settings) -> np.ndarray:
-    replicates, resamples = m.replicate_samples.shape
-    return two_level(m.replicate_samples, replicate_weights(replicates, resamples, settings.seed))
+def _overlap(m: Measurement, folds: bool) -> int:
+    """rho / (1 - rho) of R replicates: two of R folds share R - 2 of the R - 1 parts that each learns from; seeds are independent."""
+    return m.replicates.size - 2 if folds else 0
 
 
 def rank_rows(cohort: Cohort, measured: Sequence[Measured]) -> Iterator[dict[str, Any]]:
@@ -320,7 +324,7 @@ def comparison_rows(cohort: Cohort, measured: Sequence[Measured], draws: Patient
     """
     signs = patient_signs(draws.patients, len(draws.counts), settings.seed)
     on_images = _image_tests(cohort) if cohort.task == "linear_probe" else {}
-    folds = bool(cohort.present) and cohort.present[0].sidecar.facts.get("replicates") == "folds"
+    folds = bool(cohort.present) and cohort.present[0].has_folds
     found: dict[tuple[str, str, str, str], dict[str, Any]] = {}
     cells = dict.fromkeys(cell for one in measured for cell in one.measurements)
     structure_sets = _structure_sets(cohort)
@@ -380,8 +384,8 @@ def differences(
     Args:
         measurements: by encoder, of one target and metric, on the same resamples.
         signs: (flips, P) from `stats.permutation.patient_signs`; None leaves out sign flip and Wilcoxon.
-        folds: the replicates are trained on all folds of one training set but one, so that a corrected t test makes sense;
-            seeds share all their images, which says nothing about other ones.
+        folds: the replicates are trained on all folds of one training set but one, so that they tell of other training sets and a
+            corrected t test makes sense; seeds share all their images, which says nothing about other ones.
 
     Returns:
         By (one, other), the columns of comparisons.csv; ``delta``, ``sd_delta``, ``mde`` and ``margin`` are fractions.
@@ -404,9 +408,8 @@ def differences(
     metric, lower = ms[0].metric, ms[0].metric in LOWER_IS_BETTER
     margin = None if metric in WITHOUT_MARGIN else settings.margin
     observed = values[first] - values[second]
-    # the flipped difference and the two-level mean are linear in the encoder, so one product per encoder serves all its pairs
-    flipped = _flipped(ms, signs)
-    two = [_two_level(m, settings) if m.replicates.size > 1 else None for m in ms]
+    flipped = _flipped(ms, signs)  # linear in the encoder, so one product per encoder serves all its pairs
+    weights = {runs: replicate_weights(runs, samples.shape[1], settings.seed) for runs in {m.replicates.size for m in ms} if runs > 1}
     error = _correlations(samples)
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for start in range(0, len(pairs), PAIRS):
@@ -420,10 +423,13 @@ def differences(
                    "resamples_valid": interval.valid}  # fmt: skip
             if margin is not None:
                 row |= {"margin": margin, "p_equivalent": p_equivalent(delta, margin), "power_margin": power(margin, interval.sd)}
-            both = two[i] is not None and two[j] is not None and ms[i].replicates.size == ms[j].replicates.size
+            both = ms[i].replicates.size == ms[j].replicates.size > 1
             if both:
-                spread = percentile_interval(two[i] - two[j])
+                runs, of_runs = ms[i].replicates - ms[j].replicates, ms[i].replicate_samples - ms[j].replicate_samples
+                two = two_level(runs, of_runs, weights[runs.size], _overlap(ms[i], folds))
+                spread = percentile_interval(two)
                 row |= {"two_level_low": spread.low, "two_level_high": spread.high}
+                accident = interaction_variance(runs, of_runs)
             if flipped is not None:
                 turned = flipped[i] - flipped[j]
                 row["p_sign_flip_two_sided"] = p_sign_flip(abs(observed[number]), np.abs(turned))
@@ -434,10 +440,9 @@ def differences(
                 if margin is not None:
                     own["p_non_inferior"] = p_non_inferior(better * delta, margin)
                 if both:
-                    own["p_two_level"] = p_one_sided(better * (two[i] - two[j]))
+                    own["p_two_level"] = p_one_sided(better * two)
                     if folds:
-                        by_replicate = ms[i].replicates - ms[j].replicates
-                        own["p_corrected_t"] = p_corrected_resampled_t(better * by_replicate, by_replicate.size - 2)
+                        own["p_corrected_t"] = p_corrected_resampled_t(better * runs, _overlap(ms[i], folds), interval.sd**2, accident)
                 if flipped is not None:
                     own["p_sign_flip"] = p_sign_flip(better * observed[number], better * turned)
                     seen = ms[i].patient_images > 0

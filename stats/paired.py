@@ -41,35 +41,49 @@ def p_wilcoxon(differences: np.ndarray) -> float:
     return float(wilcoxon(differences, zero_method="pratt", alternative="greater").pvalue)
 
 
-def p_corrected_resampled_t(differences: np.ndarray, shared: float) -> float:
+def p_corrected_resampled_t(differences: np.ndarray, overlap: float, patients: float = 0.0, interaction: float = 0.0) -> float:
     """One-sided p of the corrected resampled t test (Nadeau and Bengio 2003, Machine Learning 52:239-281).
 
-    t = mean / sqrt((1/k + rho/(1 - rho)) s^2) with k - 1 degrees of freedom, s^2 with ddof 1: replicates share images, so their
-    differences have a correlation rho, and the plain t test, which has 1/k alone, finds too much. Nadeau and Bengio draw training
-    *and* test images anew and take rho = n_test / (n_test + n_train), a ratio of n_test / n_train. Where k folds of one training
-    set score the same test images, what they share is (k - 2) / (k - 1) of the training images, and the ratio is k - 2: exact for a
-    metric that is linear in the training images, cautious for any other (no estimate is right for all, Bengio and Grandvalet
-    2004, Journal of Machine Learning Research 5:1089-1105).
+    Would other training *and* test images say the same? t = mean / sqrt(f s^2 + p), f = 1/k + overlap, overlap = rho / (1 - rho):
+    replicates that share training images have differences with a correlation rho, and the plain t test, whose f is 1/k, finds too
+    much. Nadeau and Bengio draw training and test images anew for each replicate, so that s^2 holds both sources, and take
+    overlap = n_test / n_train and p = 0. k folds of one training set that score the same test images share (k - 2) / (k - 1) of the
+    training images, so overlap = k - 2, and f s^2 is the variance of the delete-a-group jackknife, (k - 1)^2 / k s^2: right for a
+    metric that is linear in the training images and else too large on average (Efron and Stein 1981, Annals of Statistics 9:586-596).
+
+    Such an s^2 is about training given the test images (T + I, see `stats.bootstrap.interaction_variance`), so that by the law of total
+    variance p is that of the difference which training has on average, over samples of patients: v - f I, where v is the variance
+    of the mean over these very replicates. Degrees of freedom are Satterthwaite's (1946, Biometrics Bulletin 2:110-114), p taken as
+    known: k - 1 for p = 0, more the larger the share of p.
 
     Args:
-        differences: (k,) one difference per fold.
-        shared: the ratio rho / (1 - rho), 0 or more.
+        differences: (k,) one difference per replicate.
+        overlap: the ratio rho / (1 - rho), 0 or more.
+        patients: v, 0 where each replicate has test images of its own.
+        interaction: I.
 
     Returns:
-        p in [0, 1]; NaN for k < 2; without any variance 1/2, 0 or 1 by the sign of the mean.
+        p in [0, 1]; NaN for k < 2 or a variance that is NaN; without any variance 1/2, 0 or 1 by the sign of the mean.
 
     >>> # t = 0.02 / sqrt((1/5 + 0.25) * 0.00005) = 4.22 with 4 degrees of freedom
-    >>> round(p_corrected_resampled_t(np.array([0.02, 0.03, 0.01, 0.02, 0.02]), 0.25), 4)
+    >>> folds = np.array([0.02, 0.03, 0.01, 0.02, 0.02])
+    >>> round(p_corrected_resampled_t(folds, 0.25), 4)
     0.0068
+    >>> # t = 0.02 / sqrt((1/5 + 3) * 0.00005 + 0.00016) = 1.118 with 4 * 2^2 = 16 degrees of freedom
+    >>> round(p_corrected_resampled_t(folds, 3, patients=0.00016), 4), round(p_corrected_resampled_t(folds, 3, 0.00032, 0.00005), 4)
+    (0.14, 0.14)
     """
     differences = np.asarray(differences, dtype=np.float64)
     k = differences.size
     if k < 2:
         return np.nan
-    mean, variance = differences.mean(), differences.var(ddof=1)
+    factor = 1 / k + overlap
+    mean, training = differences.mean(), factor * differences.var(ddof=1)
+    variance = training + np.maximum(0.0, patients - factor * interaction)
     if variance == 0:
         return 0.5 if mean == 0 else float(mean < 0)
-    return float(t.sf(mean / np.sqrt((1 / k + shared) * variance), k - 1))
+    freedom = (k - 1) * (variance / training) ** 2 if training > 0 else np.inf
+    return float(t.sf(mean / np.sqrt(variance), freedom))
 
 
 def p_mcnemar(one_right: np.ndarray, other_right: np.ndarray) -> float:

@@ -106,6 +106,11 @@ class Predictions:
         return self.rows is None
 
     @property
+    def has_folds(self) -> bool:
+        """Whether each replicate is trained on all folds of one training set but one; seeds share all images."""
+        return self.sidecar.facts.get("replicates") == "folds"
+
+    @property
     def reduced(self) -> str:
         """What was made smaller than the benchmark's protocol; empty for the full protocol."""
         return "; ".join(map(str, self.sidecar.facts.get("reduced") or []))

@@ -166,5 +166,24 @@ def test_two_levels_add_their_variances():
     random = np.random.default_rng(0)
     replicate, patient = 0.05 * random.normal(size=5), 0.01 * random.normal(size=20000)
     samples = replicate[:, None] + patient[None, :]
-    found = two_level(samples, replicate_weights(5, 20000, seed=0))
+    found = two_level(replicate, samples, replicate_weights(5, 20000, seed=0))
     assert found.var() == pytest.approx(replicate.var(ddof=1) / 5 + patient.var(), rel=0.05)
+
+
+@pytest.mark.parametrize("folds", [False, True], ids=["seeds", "folds"])
+def test_two_levels_have_the_variance_of_other_patients_and_other_training(folds):
+    """Training, patients and what they do to each other, each normal: the mean two-level variance of 3,000 studies is the true one.
+
+    Runs are means over parts of a training set: of one part of their own (seeds) or of all five parts but one (folds).
+    """
+    random, runs, patients, studies = np.random.default_rng(1), 5, 60, 3000
+    mix = (1 - np.eye(runs)) / (runs - 1) if folds else np.eye(runs)
+    means, found = [], []
+    for study in range(studies):
+        counts = random.multinomial(patients, np.full(patients, 1 / patients), size=200) / patients
+        weights = replicate_weights(runs, 200, seed=study)
+        training, accident = mix @ (0.2 * random.normal(size=runs)), mix @ random.normal(size=(runs, patients))
+        values = training[:, None] + random.normal(size=patients) + accident
+        means.append(values.mean())
+        found.append(two_level(values.mean(axis=1), values @ counts.T, weights, runs - 2 if folds else 0).var())
+    assert np.mean(found) == pytest.approx(np.var(means), rel=0.05)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm, ttest_rel, wilcoxon
+from scipy.stats import norm, wilcoxon
 from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -147,7 +147,7 @@ def test_two_sided_p_do_not_depend_on_who_is_first(results):
 
 
 def test_two_sided_p_are_those_of_scipy(results):
-    """Wilcoxon, corrected t and DeLong of two encoders' predictions: scipy's two-sided p of patients, folds, and 2 Phi(-|z|)."""
+    """Wilcoxon and DeLong of two encoders' predictions: scipy's two-sided p of patients, and 2 Phi(-|z|)."""
     frames = {name: results.probe_rows(skill, seed) for name, skill, seed in (("good", 1.0, 1), ("poor", 0.9, 2))}
     folders = [results.write("linear_probe", "toy", name, rows, replicates="folds") for name, rows in frames.items()]
     compare("linear_probe", "toy", "good", folders, OUT, Settings(resamples=50))
@@ -156,16 +156,12 @@ def test_two_sided_p_are_those_of_scipy(results):
     single = {name: rows[rows.label == label] for name, rows in frames.items()}
     squares = {name: (rows.score.astype(float) - rows.target) ** 2 for name, rows in single.items()}
     by_patient = [squares[name].groupby(single[name].patient_id).mean() for name in single]
-    by_fold = [squares[name].groupby(single[name].replicate).mean() for name in single]
     target, patients = (single["good"][column].to_numpy()[:120] for column in ("target", "patient_id"))
     areas = delong(target, np.array([rows.score.to_numpy(dtype=float).reshape(3, -1) for rows in single.values()]), patients)
     delta, error = areas.difference(0, 1)
     for name in frames:
         brier, auroc = cells.loc[name, label, "brier"], cells.loc[name, label, "auroc"]
         assert float(brier.p_wilcoxon_two_sided) == pytest.approx(wilcoxon(*by_patient, zero_method="pratt").pvalue, abs=1e-9)
-        # three folds of one training set share a third of their images: the t of scipy's test, with 1/3 + 1 in the place of 1/3
-        shrunk = ttest_rel(*by_fold).statistic / np.sqrt(1 + 3 * (3 - 2))
-        assert float(brier.p_corrected_t_two_sided) == pytest.approx(2 * student.sf(abs(shrunk), 2), abs=1e-6)
         assert float(auroc.p_delong_two_sided) == pytest.approx(2 * norm.cdf(-abs(delta) / error), abs=1e-9)
 
 
@@ -401,10 +397,11 @@ def test_reports_name_what_was_not_computed(results):
     assert states.loc["rg_er", "reason"] == "its columns are not in the predictions and no reason is given"
 
 
-def test_every_number_of_a_comparison_is_that_of_the_repeated_images(results):
+@pytest.mark.parametrize("kind", ["folds", "seeds"])
+def test_every_number_of_a_comparison_is_that_of_the_repeated_images(results, kind):
     """Interval, SD, correlation, power, every bootstrap p, both intervals of an estimate: as from scikit-learn on resampled images.
 
-    The label is rare enough to be missing from some resamples.
+    The label is rare enough to be missing from some resamples. Of folds, the luck of the training set is wider.
     """
     label, margin, count = "Rare", 0.03, 60
     rare = np.isin(results.patients, ["toy:004", "toy:031"])
@@ -412,8 +409,9 @@ def test_every_number_of_a_comparison_is_that_of_the_repeated_images(results):
     for seed, rows in enumerate(frames.values()):
         noise = np.random.default_rng(seed).normal(size=len(rows))
         rows["target"] = np.tile(rare, 3).astype(np.float32)
-        rows["score"] = (1 / (1 + np.exp(-(1.5 - seed) * rows["target"] - noise))).astype(np.float32)
-    folders = [results.write("linear_probe", "toy", name, rows) for name, rows in frames.items()]
+        skill = 1.5 - seed - rows["replicate"] * (2 - 3 * seed)  # training runs differ by more than what patients do to them
+        rows["score"] = (1 / (1 + np.exp(-skill * rows["target"] - noise))).astype(np.float32)
+    folders = [results.write("linear_probe", "toy", name, rows, replicates=kind) for name, rows in frames.items()]
     compare("linear_probe", "toy", "good", folders, OUT, Settings(resamples=count, margin=margin))
     estimates, comparisons = read()
     row = comparisons.query("encoder == 'good' and metric == 'auroc'").iloc[0]
@@ -432,7 +430,18 @@ def test_every_number_of_a_comparison_is_that_of_the_repeated_images(results):
     delta = (good - poor).mean(axis=0)[known]
     sd, z = delta.std(ddof=1), norm.ppf(0.95)
     weights = replicate_weights(3, count, 0)
-    both = np.einsum("br,rb->b", weights, good - poor)[known]
+    good_runs, poor_runs = (areas(rows, np.ones((1, rare.size), dtype=int))[:, 0] for rows in frames.values())
+
+    overlap = 1 if kind == "folds" else 0  # each of three folds shares one half of its training images with another
+
+    def drawn(runs, samples):  # patients' draws of the mean, and drawn runs without what these patients do to them
+        observed, again = np.var(runs, ddof=1), np.mean([np.var(column, ddof=1) for column in samples.T[known]])
+        accident = max(again - observed, 0)
+        luck = np.sqrt((1 + 3 * overlap) * (observed - min(accident, observed)) / observed) * (weights @ (runs - runs.mean()))
+        assert np.ptp(luck) > 0.01
+        return (samples.mean(axis=0) + luck)[known], accident
+
+    both, accident = drawn(good_runs - poor_runs, good - poor)
     expected = {
         "low": np.percentile(delta, 2.5), "high": np.percentile(delta, 97.5), "sd_delta": sd, "margin": margin,
         "correlation": np.corrcoef(good.mean(axis=0)[known], poor.mean(axis=0)[known])[0, 1], "mde": (z + norm.ppf(0.8)) * sd,
@@ -442,9 +451,14 @@ def test_every_number_of_a_comparison_is_that_of_the_repeated_images(results):
         "p_two_level": (1 + (both <= 0).sum()) / (1 + both.size),
         "two_level_low": np.percentile(both, 2.5), "two_level_high": np.percentile(both, 97.5),
     }  # fmt: skip
+    if kind == "folds":
+        training = (1 / 3 + overlap) * np.var(good_runs - poor_runs, ddof=1)
+        variance = training + max(0, sd**2 - (1 / 3 + overlap) * accident)
+        t = (good_runs - poor_runs).mean() / np.sqrt(variance)
+        expected["p_corrected_t"] = student.sf(t, 2 * (variance / training) ** 2)
     assert {name: float(row[name]) for name in expected} == pytest.approx(expected, abs=1e-9)
     left_out = areas(frames["good"], leave_some_out(draws).of_images(results.patients)).mean(axis=0)
-    two = np.einsum("br,rb->b", weights, good)[known]
+    two, _ = drawn(good_runs, good)
     ends = [*bca_interval(good.mean(axis=0), float(mine["value"]), left_out), *np.percentile(two, [2.5, 97.5])]
     assert [float(mine[name]) for name in ("bca_low", "bca_high", "two_level_low", "two_level_high")] == pytest.approx(ends, abs=1e-9)
 

@@ -41,12 +41,18 @@ def test_the_interval_of_the_recalibration_line_covers():
 
 
 def test_tests_keep_their_level():
-    """Of equal encoders 4 to 6 % are called better (one-sided) or different (two-sided) by every test; the plain t is worse."""
+    """Of equal encoders 4 to 6 % are called better (one-sided) or different (two-sided) by every test."""
     shares = study.level_of_classification(800, 160, STUDIES, 300, seed=2) | study.level_of_a_mean(171, STUDIES, 300, seed=2)
     del shares["McNemar"], shares["McNemar, two-sided"]  # exact and discrete: at most 5 %, often less
     assert len(shares) == 12 and all(between(share, 0.04, 0.06) for share in shares.values()), shares
-    for name, share in study.level_of_corrected_t(4000, seed=2).items():
-        assert share > 0.2 if name.startswith("plain") else 0.025 < share < 0.055, name  # cautious: see p_corrected_resampled_t
+
+
+def test_tests_of_folds_keep_their_level_on_other_training_and_test_images():
+    """Real probes on folds of one training set: 4 to 6 % of equal encoders are called better, where the plain t calls a third so."""
+    shares = study.level_of_folds((1200, 240), (300, 60), STUDIES, 300, seed=2, width=300)
+    assert len(shares) == 14 and shares["AUROC, plain t (for comparison)"] > 0.2
+    for name, share in shares.items():
+        assert "for comparison" in name or between(share, 0.04, 0.06), shares
 
 
 def test_equivalence_at_the_margin_is_rare():

@@ -68,6 +68,25 @@ def test_corrected_t_is_the_plain_t_without_overlap_and_larger_with():
     assert p_corrected_resampled_t(differences, 1 / 9) > plain
 
 
+def test_corrected_t_of_folds_has_the_variance_of_the_jackknife():
+    """Of k folds, t is the mean over the root of the delete-a-group jackknife, (k - 1) / k times the squares about the mean."""
+    folds = np.array([0.02, 0.03, 0.01, 0.02, -0.01, 0.04])
+    jackknife = 5 / 6 * ((folds - folds.mean()) ** 2).sum()
+    assert p_corrected_resampled_t(folds, 6 - 2) == pytest.approx(scipy_stats.t.sf(folds.mean() / np.sqrt(jackknife), 5), rel=1e-12)
+
+
+def test_corrected_t_tends_to_z_of_the_patients():
+    """Where training hardly matters beside the patients, p is that of a normal difference; of folds that agree, exactly that."""
+    folds, sd = np.array([0.02, 0.021, 0.019, 0.02, 0.02]), 0.0125
+    z = scipy_stats.norm.sf(0.02 / sd)
+    assert p_corrected_resampled_t(folds, 3, sd**2) == pytest.approx(z, rel=0.02)
+    assert p_corrected_resampled_t(np.full(5, 0.02), 3, sd**2) == pytest.approx(z, rel=1e-12)
+    # what the patients do to the runs is in s^2 already: without it the variance is smaller, but never below f s^2
+    whole, less, none = (p_corrected_resampled_t(folds, 3, sd**2, of) for of in (0.0, sd**2 / 10, sd**2))
+    assert whole > less > none == pytest.approx(p_corrected_resampled_t(folds, 3), rel=1e-12)
+    assert np.isnan(p_corrected_resampled_t(folds, 3, np.nan))
+
+
 def test_corrected_t_by_hand():
     """t = 0.02 / sqrt((1/5 + 1/4) 5e-5) on four degrees of freedom, and constant differences are decided by their sign."""
     t = 0.02 / np.sqrt((1 / 5 + 1 / 4) * 5e-5)
