@@ -1,6 +1,6 @@
 """Do the intervals cover, and do the tests keep their level? Simulated studies with a known truth.
 
-    python benchmarks/coverage.py [--studies 2000] [--resamples 500] [--out docs/coverage.md]
+    python benchmarks/coverage.py [--studies 2000] [--resamples 500] [--jobs 2] [--out docs/coverage.md]
 
 Scores of an image are binormal: positives are shifted by d, and two encoders share part of their noise, so the true AUROC
 is Phi(d / sqrt 2) and the true AUPRC an integral. Sizes and prevalences are those of the paper's test sets. Dice is beta
@@ -12,6 +12,7 @@ Every function of `stats` is called as `stats.compare` calls it.
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,7 @@ LEARNED = {"VinDr Lung Opacity": ((15000, 420), (3000, 84)), "VinDr Cardiomegaly
            "2,000 images of one's own": ((1600, 320), (400, 80))}  # fmt: skip
 APART = 1.6  # distance of the class means in units of the noise, on which a probe of many images would reach an AUROC of 0.87
 MARGIN = 0.02  # of the non-inferiority tests, as shipped
+AT_THE_MARGIN = "non-inferiority"  # start of the names of their shares, which stand in a table of their own
 #: title -> the said logit of a true logit t, in data whose middle is m
 SAID: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "ECE, perfect": lambda t, m: t,
@@ -84,7 +86,7 @@ def normals(random: np.random.Generator, images: int, of_a_patient: int = 1) -> 
     """(n,) standard normal numbers, correlated 1/2 within the images of a patient, which follow each other."""
     if of_a_patient == 1:
         return random.normal(size=images)
-    shared = random.normal(size=images // of_a_patient).repeat(of_a_patient)
+    shared = random.normal(size=-(-images // of_a_patient)).repeat(of_a_patient)[:images]  # the last patient may have fewer
     return np.sqrt(0.5) * (shared + random.normal(size=images))
 
 
@@ -419,63 +421,76 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=2000)
     parser.add_argument("--resamples", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="rows of the tables that are studied at a time")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    size = arguments.studies, arguments.resamples, arguments.seed
-    text = page(*size)
-    print(text)
+    parts = []
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        for part in sections(arguments.studies, arguments.resamples, arguments.seed, pool):
+            print(part, end="\n\n", flush=True)
+            parts.append(part)
+    text = "\n\n".join(parts) + "\n"
+    print(remarks(text))
     if arguments.out:
-        arguments.out.write_text(text)
+        arguments.out.write_text(f"{text}\n{remarks(text)}")
 
 
-def page(studies: int, resamples: int, seed: int) -> str:
-    """Markdown with every table."""
-    error = 100 * 1.96 * np.sqrt(0.05 * 0.95 / studies)
-    size = studies, resamples, seed
-    differences = {name: difference_in_classification(n, p, *size) for name, (n, p) in CLASSIFICATION.items()}
-    of_means = {name: difference_of_means(n, 4 * studies, resamples, seed) for name, n in SEGMENTATION.items()}
-    parts = [
-        "# Coverage, level and power",
-        f"`python benchmarks/coverage.py --studies {studies} --resamples {resamples} --seed {seed} --out docs/coverage.md`",
+def sections(studies: int, resamples: int, seed: int, pool: Executor) -> Iterator[str]:
+    """Markdown, a heading or a table at a time: thousands of studies take most of an hour."""
+    size, more = (studies, resamples, seed), (4 * studies, resamples, seed)
+    error, later = 100 * 1.96 * np.sqrt(0.05 * 0.95 / studies), pool.submit
+    tested = {f"{name} ({p} of {n})": (n, p) for name, (n, p) in CLASSIFICATION.items()}
+    intervals = {
+        "test set": {title: later(coverage_of_classification, *of, *size) for title, of in tested.items()}
+        | {f"{TWICE}, two images of a patient": later(coverage_of_classification, *CLASSIFICATION[TWICE], *size, of_a_patient=2)},
+        "test set, images": {f"{name} ({n} images)": later(coverage_of_a_mean, n, *more) for name, n in SEGMENTATION.items()},
+        "test set, five folds, two images of a patient": {
+            title: later(coverage_of_recalibration, *of, 4 * studies, seed) for title, of in tested.items()},
+        "test set, difference of two encoders": {
+            name: later(difference_in_classification, *of, *size) for name, of in CLASSIFICATION.items()},
+        "test set, difference of two encoders on images": {
+            name: later(difference_of_means, n, *more) for name, n in SEGMENTATION.items()},
+        "mean over labels": {"VinDr, Agg-6 (6 labels, 3000 images)": later(coverage_of_an_aggregate, 3000, AGGREGATED, *size)},
+        f"test set, {REPORTS} reports of {REPORTS // OF_A_PATIENT} patients": {"MIMIC-CXR": later(coverage_of_reports, *size)},
+        "test set, interval of the calibration error by test inversion": {
+            title: later(coverage_of_calibration_error, *of, *size) for title, of in tested.items()} | {
+            f"{TWICE}, five folds, two images of a patient": later(
+                coverage_of_calibration_error, *CLASSIFICATION[TWICE], *size, folds=5, of_a_patient=2)},
+    }  # fmt: skip
+    levels = {
+        "test set": {name: later(level_of_classification, *of, *size) for name, of in CLASSIFICATION.items()}
+        | {f"{TWICE}, two images of a patient": later(level_of_classification, *CLASSIFICATION[TWICE], *size, of_a_patient=2)},
+        "test set, images": {name: later(level_of_a_mean, n, *more) for name, n in SEGMENTATION.items()},
+        "test set, true difference at the margin": {name: later(level_at_the_margin, n, *more) for name, n in SEGMENTATION.items()},
+        "probes on five folds of one training set": {
+            f"{name} (learned from {learned[1]} of {learned[0]})": later(level_of_folds, learned, test, *more)
+            for name, (learned, test) in LEARNED.items()},
+        "mean Dice of 171 images, training runs that scatter as much as the sample of patients does": {
+            f"{runs} runs": later(level_of_two_levels, 171, runs, *more) for runs in (3, 5, 10)},
+    }  # fmt: skip
+    powers = {f"{n}, {100 * gain:g} points": later(power_of_a_mean, n, *size, gain)
+              for n, gain in ((49, 0.007), (171, 0.003), (171, 0.005))}  # fmt: skip
+
+    yield "# Coverage, level and power"
+    yield f"`python benchmarks/coverage.py --studies {studies} --resamples {resamples} --seed {seed} --out docs/coverage.md`"
+    yield (
         f"{studies} simulated studies each, {resamples} resamples; Monte Carlo error of a share near 5 or 95 %: ±{error:.1f} "
         f"points (Dice, recalibration, folds and training runs: {4 * studies} studies, ±{error / 2:.1f}). "
-        "Every hundred studies have resamples of their own.",
-        "## Share of 95 % intervals that hold the truth (%)",
-        table("test set", {f"{name} ({p} of {n})": coverage_of_classification(n, p, studies, resamples, seed)
-                           for name, (n, p) in CLASSIFICATION.items()} | {f"{TWICE}, two images of a patient": coverage_of_classification(
-                               *CLASSIFICATION[TWICE], studies, resamples, seed, of_a_patient=2)}),
-        table("test set", {f"{name} ({n} images)": coverage_of_a_mean(n, 4 * studies, resamples, seed)
-                           for name, n in SEGMENTATION.items()}),
-        table("test set, five folds, two images of a patient", {
-            f"{name} ({p} of {n})": coverage_of_recalibration(n, p, 4 * studies, seed) for name, (n, p) in CLASSIFICATION.items()}),
-        table("test set, difference of two encoders", {name: without(one, "non-inferiority") for name, one in differences.items()}),
-        table("test set, difference of two encoders", {name: without(one, "non-inferiority") for name, one in of_means.items()}),
-        table("mean over labels", {"VinDr, Agg-6 (6 labels, 3000 images)": coverage_of_an_aggregate(3000, AGGREGATED, *size)}),
-        table(f"test set, {REPORTS} reports of {REPORTS // OF_A_PATIENT} patients", {"MIMIC-CXR": coverage_of_reports(*size)}),
-        table("test set, interval of the calibration error by test inversion", {
-            f"{name} ({p} of {n})": coverage_of_calibration_error(n, p, *size) for name, (n, p) in CLASSIFICATION.items()
-        } | {f"{TWICE}, five folds, two images of a patient": coverage_of_calibration_error(
-            *CLASSIFICATION[TWICE], *size, folds=5, of_a_patient=2)}),
-        "## Share of studies that call the first of two equal encoders better (%, one-sided tests at 5 %) or the two different (two-sided)",
-        table("test set", {name: level_of_classification(n, p, studies, resamples, seed) for name, (n, p) in CLASSIFICATION.items()} |
-              {f"{TWICE}, two images of a patient": level_of_classification(*CLASSIFICATION[TWICE], studies, resamples, seed,
-                                                                            of_a_patient=2)}),
-        table("test set", {name: level_of_a_mean(n, 4 * studies, resamples, seed) | level_at_the_margin(n, 4 * studies, resamples, seed)
-                           for name, n in SEGMENTATION.items()}),
-        table("probes on five folds of one training set", {
-            f"{name} (learned from {learned[1]} of {learned[0]})": level_of_folds(learned, tested, 4 * studies, resamples, seed)
-            for name, (learned, tested) in LEARNED.items()}),
-        table("mean Dice of 171 images, training runs that scatter as much as the sample of patients does", {
-            f"{runs} runs": level_of_two_levels(171, runs, 4 * studies, resamples, seed) for runs in (3, 5, 10)}),
-        "## Share of studies that call an encoder not inferior which is worse by exactly the margin (%, at 5 %)",
-        table("test set", {name: {"non-inferiority, 2 points": value} for name, one in (differences | of_means).items()
-                           for kind, value in one.items() if kind.startswith("non-inferiority")}),
-        "## Power of the paired bootstrap on mean Dice (%)",
-        table("images, true difference", {f"{n}, {100 * gain:g} points": power_of_a_mean(n, studies, resamples, seed, gain)
-                                          for n, gain in ((49, 0.007), (171, 0.003), (171, 0.005))}),
-    ]  # fmt: skip
-    text = "\n\n".join(parts) + "\n"
-    return text + "\n" + remarks(text)
+        "Every hundred studies have resamples of their own."
+    )
+    yield "## Share of 95 % intervals that hold the truth (%)"
+    for corner, rows in intervals.items():
+        yield table(corner, {name: without(row.result(), AT_THE_MARGIN) for name, row in rows.items()})
+    yield "## Share of studies that call the first of two equal encoders better (%, one-sided tests at 5 %), or them different (two-sided)"
+    for corner, rows in levels.items():
+        yield table(corner, {name: row.result() for name, row in rows.items()})
+    yield "## Share of studies that call an encoder not inferior which is worse by exactly the margin (%, at 5 %)"
+    compared = {name: row for corner, rows in intervals.items() if "difference" in corner for name, row in rows.items()}
+    at_the_margin = {name: next(share for kind, share in row.result().items() if kind.startswith(AT_THE_MARGIN))
+                     for name, row in compared.items()}  # fmt: skip
+    yield table("test set", {name: {"non-inferiority, 2 points": share} for name, share in at_the_margin.items()})
+    yield "## Power of the paired bootstrap on mean Dice (%)"
+    yield table("images, true difference", {name: row.result() for name, row in powers.items()})
 
 
 def remarks(text: str) -> str:

@@ -172,7 +172,7 @@ def compare(
                **dataclasses.asdict(settings), **written, "unit": cohort.unit,
                "stratified": strata is not None,
                "version": first.get("version"), "protocol": first.get("protocol"),
-               "language_model": first.get("language_model"),
+               "language_model": first.get("language_model"), "replicates": first.get("replicates"),
                "reports_written": _reports_written(cohort) if task == "report_generation" else {},
                "labels_dropped": first.get("labels_dropped") or {},
                "statistic": "mean over replicates of the metric on the resample"},

@@ -442,7 +442,8 @@ def _notes(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
         images = max(int(e["n_images"]) for e in measured)
         patients = max(int(e["n_patients"]) for e in measured)
         replicates = sorted({int(e["replicates"]) for e in measured})
-        spread = f"mean ± SD over {'/'.join(map(str, replicates))} replicates (folds or seeds)"
+        of = section.facts.get("replicates") or "replicates (folds or seeds)"
+        spread = f"mean ± SD over {'/'.join(map(str, replicates))} {of}"
         if replicates == [1]:
             spread = "one replicate"
         kind = "95 % percentile interval" + ", of ECE by test inversion" * any(m in BIASED_UP for m in section.metrics)

@@ -1,4 +1,4 @@
-"""Task: segmentation with UPerNet on four frozen taps of an encoder. One decoder per structure set.
+"""Task: segmentation with UPerNet on four frozen taps of an encoder. Five decoders, from five seeds, per structure set.
 
     python -m tasks.segmentation --dataset phantom --encoder radjepa --spec '{"structures": {"lungs": ["lung_left", "lung_right"]}}'
 
@@ -25,13 +25,13 @@ from torch import nn
 
 from radbench import artifact, predictions
 from radbench.device import acquire, autocast
-from radbench.errors import DataError, did_you_mean, run_entry_point
+from radbench.errors import ConfigError, DataError, did_you_mean, run_entry_point
 from radbench.extract import Frozen, Maps, measure
 from radbench.progress import Progress
 from radbench.protocol import from_overrides, reductions
 from radbench.store import Index
 
-VERSION = 2  # 2: boundary metrics
+VERSION = 3  # 2: boundary metrics; 3: several seeds
 TASK = "segmentation"
 EXAMPLES = 4
 NSD_TOLERANCE = 0.005  # of the diagonal: about 2 mm on a chest radiograph of 43 x 35 cm
@@ -49,7 +49,12 @@ class Protocol:
     epochs: int = 100
     batch: int = 80
     label_size: int = 224  # side of the grid on which the loss is taken
+    replicates: int = 5  # decoders per structure set; the k-th starts from `seed` + k and sees the images in another order
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.replicates < 1:
+            raise ConfigError("tasks.segmentation.protocol.replicates", "no decoder to train", got=self.replicates, expected="1 or more")
 
 
 class UPerNet(nn.Module):
@@ -115,17 +120,23 @@ def segment(dataset: str, encoder_name: str, spec: Mapping, results: Path = Path
             maps = {split: Maps(encoder, index, rows[split], device, "levels", pad_square, f"{name} taps {split}") for split in rows}
             table, sizes, pictures = [], {}, []
             for set_name, structures in sets.items():
-                decoder, sizes[set_name] = train(maps, index, structures, frozen.card.field, protocol, device, f"{name} {set_name}")
-                found, shown = _predict(decoder, maps["test"], index, structures, frozen.card.field, protocol, device)
-                table += [row | {"structure_set": set_name} for row in found]
-                pictures.append(shown)
+                size, field = protocol.label_size, frozen.card.field
+                targets = {split: _targets(index, rows[split], structures, field, size) for split in ("train", "val")}
+                for replicate in range(protocol.replicates):
+                    seeded = dataclasses.replace(protocol, seed=protocol.seed + replicate)
+                    title = f"{name} {set_name}{f' seed {seeded.seed}' * (protocol.replicates > 1)}"
+                    decoder, sizes[set_name] = train(maps, targets, seeded, device, title)
+                    found, shown = _predict(decoder, maps["test"], index, structures, field, protocol, device)
+                    table += [row | {"structure_set": set_name, "replicate": replicate} for row in found]
+                    if replicate == 0:
+                        pictures.append(shown)
             measured = measure(encoder, device)
         _write(work, dataset, encoder_name, index, table)
         Image.fromarray(_stack(pictures)).save(work / "examples.png")
         return frozen.facts() | {
             "measured": measured, "protocol": dataclasses.asdict(protocol), "version": VERSION, "decoder_params": sizes,
             "reduced": reductions(protocol) + frozen.reductions(),
-            "n": {split: len(found) for split, found in rows.items()}, "field": frozen.card.field,
+            "n": {split: len(found) for split, found in rows.items()}, "field": frozen.card.field, "replicates": "seeds",
         }  # fmt: skip
 
     return predictions.build(TASK, dataset, frozen, results, modules=("tasks.segmentation",), make=make,
@@ -180,13 +191,11 @@ def _targets(index: Index, rows: np.ndarray, structures: Sequence[str], field: f
 # ---------------------------------------------------------------- training and prediction
 
 
-def train(maps: Mapping[str, Maps], index: Index, structures: Sequence[str], field: float, protocol: Protocol, device: str,
-          name: str) -> tuple[UPerNet, int]:  # fmt: skip
-    """The decoder with the lowest validation loss, and its number of parameters."""
+def train(maps: Mapping[str, Maps], targets: Mapping[str, torch.Tensor], protocol: Protocol, device: str, name: str) -> tuple[UPerNet, int]:
+    """The decoder with the lowest validation loss, and its number of parameters; `targets` of train and val by :func:`_targets`."""
     torch.manual_seed(protocol.seed)
-    decoder = UPerNet([shape[0] for shape in maps["train"].shapes], len(structures), protocol).to(device)
+    decoder = UPerNet([shape[0] for shape in maps["train"].shapes], targets["train"].shape[1], protocol).to(device)
     optimiser = torch.optim.Adam(decoder.parameters(), lr=protocol.lr)
-    targets = {split: _targets(index, maps[split].rows, structures, field, protocol.label_size) for split in ("train", "val")}
     count = len(maps["train"])
     batch = min(protocol.batch, count)  # a pooling scale of 1 has a batch norm over one cell: at least two images
     steps = count // batch
@@ -293,9 +302,9 @@ def boundary(predicted: np.ndarray, reference: np.ndarray) -> tuple[float, float
 
 def _write(work: Path, dataset: str, encoder: str, index: Index, table: list[dict]) -> None:
     rows = np.array([entry["row"] for entry in table])
-    names = ("structure_set", "structure", "dice", "intersection", "pred_area", "ref_area", "hd95", "nsd")
+    names = ("replicate", "structure_set", "structure", "dice", "intersection", "pred_area", "ref_area", "hd95", "nsd")
     predictions.write(work / "predictions.parquet", TASK, {
-        "dataset": dataset, "task": TASK, "encoder": encoder, "replicate": [0] * len(table),
+        "dataset": dataset, "task": TASK, "encoder": encoder,
         **predictions.identity(index, rows),
         **{name: [entry[name] for entry in table] for name in names},
     })  # fmt: skip

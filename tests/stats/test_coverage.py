@@ -1,6 +1,9 @@
 """A small version of the coverage study: intervals cover, tests keep their level, power has its closed form."""
 
 import importlib.util
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -117,6 +120,17 @@ def test_drawing_runs_too_makes_the_test_more_careful():
     shares = study.level_of_two_levels(171, 5, 2 * STUDIES, 300, seed=11)
     assert shares["patients and runs"] < shares["patients alone (for comparison)"]
     assert shares["patients and runs, two-sided"] < shares["patients alone (for comparison), two-sided"]
+
+
+def test_the_whole_study_runs_by_one_command(capsys, monkeypatch, tmp_path):
+    """Every table of the page is filled by the command that docs/coverage.md names, here with one study and twenty resamples."""
+    monkeypatch.setattr(study, "ProcessPoolExecutor", ThreadPoolExecutor)
+    monkeypatch.setattr(sys, "argv", ["coverage.py", "--studies", "1", "--resamples", "20", "--out", str(tmp_path / "page.md")])
+    study.main()
+    text = (tmp_path / "page.md").read_text()
+    assert capsys.readouterr().out.strip() == text.strip() and "nan" not in text
+    published = (ROOT / "docs" / "coverage.md").read_text()
+    assert re.findall(r"^#.*|^\| [^|]*\|", text, re.M) == re.findall(r"^#.*|^\| [^|]*\|", published, re.M)
 
 
 def test_what_stands_out_is_named():

@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 
 from radbench import artifact
+from radbench.errors import ConfigError
 from radbench.store import Index
 from tasks.segmentation import NSD_TOLERANCE, Protocol, UPerNet, _on_grid, _targets, boundary, pad_square, segment
 
@@ -99,12 +100,39 @@ def test_left_lung_is_learned_apart_from_the_right(phantom_results):
     """On raw pixels a small decoder finds the lungs (Dice above 0.5), and its areas give its Dice."""
     import pandas as pd
 
-    spec = {"structures": {"lungs": ["lung_left", "lung_right"]}, "protocol": {"channels": 16, "epochs": 25, "batch": 8, "label_size": 64}}
+    spec = {
+        "structures": {"lungs": ["lung_left", "lung_right"]},
+        "protocol": {"channels": 16, "epochs": 25, "batch": 8, "label_size": 64, "replicates": 1},
+    }
     meta = segment("phantom", "raw_pixels", spec, phantom_results)
     table = pd.read_parquet(meta.file("predictions.parquet"))
     assert table["dice"].mean() > 0.5
     np.testing.assert_allclose(table["dice"], 2 * table["intersection"] / (table["pred_area"] + table["ref_area"]))
     assert set(table["structure"]) == {"lung_left", "lung_right"} and meta.facts["reduced"]
+
+
+def test_replicates_are_decoders_of_other_seeds_on_the_same_images(phantom_results):
+    """Replicate k has the rows of seed + k alone, bit for bit; every replicate has the same images with the same reference."""
+    import pandas as pd
+
+    def rows(replicates, seed):
+        protocol = {"channels": 8, "epochs": 1, "batch": 8, "label_size": 32, "dropout": 0.1, "replicates": replicates, "seed": seed}
+        meta = segment("phantom", "raw_pixels", {"structures": {"lungs": ["lung_left"]}, "protocol": protocol}, phantom_results)
+        assert meta.facts["replicates"] == "seeds" and f"replicates 5 -> {replicates}" in meta.facts["reduced"]
+        return pd.read_parquet(meta.file("predictions.parquet"))
+
+    both, second = rows(2, 3), rows(1, 4)
+    one, other = (both[both.replicate == k].reset_index(drop=True) for k in (0, 1))
+    pd.testing.assert_frame_equal(other.assign(replicate=0), second)
+    same = ["image_id", "patient_id", "structure", "ref_area"]
+    pd.testing.assert_frame_equal(one[same], other[same])
+    assert (one.dice != other.dice).any()
+
+
+def test_no_decoder_at_all_is_refused():
+    """Zero replicates are a wrong configuration, named with its place."""
+    with pytest.raises(ConfigError, match=r"protocol\.replicates.*0"):
+        Protocol(replicates=0)
 
 
 def test_a_data_set_without_masks_is_a_gap(phantom_folder, tmp_path):
