@@ -21,7 +21,7 @@ import pandas as pd
 
 from . import ngrams
 from .compare import Settings, compare
-from .errors import EncoderMissing, PredictionsError, SampleMismatch, TruthMismatch
+from .errors import EncoderMissing, PredictionsError, SampleMismatch, SettingError, TruthMismatch
 from .predictions import ALIKE, GROUPS, MAY_LACK, RANGES, SAMPLE_KEY, TRUTH, texts
 from .provenance import forget, write_artifact
 
@@ -49,12 +49,17 @@ TABLES = {"linear_probe": "table3", "segmentation": "table4", "report_generation
 LONGEST = 80
 
 
-def write_own(files: Sequence[Path | str], work: Path, reference: str | None, settings: Settings, controls: Sequence[str] = ()) -> Path:
+def write_own(
+    files: Sequence[Path | str], work: Path, reference: str | None, settings: Settings, controls: Sequence[str] = (),
+    replicates: str | None = None,
+) -> Path:  # fmt: skip
     """Check and read the files, write predictions and statistics below ``work``; returns the path of a spec of tables.
 
     Args:
         reference: an encoder as the files spell it; None is the first one that is no control.
         controls: encoders as the files spell them that know nothing (random weights, raw pixels), set apart in the tables.
+        replicates: what the column of this name counts, ``folds`` (of one training set, each learned from all others) or ``seeds``;
+            None is not known, and then they are drawn as seeds.
 
     Raises:
         StatsError: a file is not as described, or encoders cannot be compared; nothing is written then.
@@ -65,6 +70,9 @@ def write_own(files: Sequence[Path | str], work: Path, reference: str | None, se
     if counted:
         reports = by_task["report_generation"]
         by_task["report_generation"] = reports.assign(**ngrams.columns(reports["reference"], reports["hypothesis"]))
+    if replicates and all(rows["replicate"].nunique() < 2 for rows in by_task.values()):
+        raise SettingError("--replicates", f"{replicates}, but one replicate only", "a column replicate with their numbers",
+                           "add it, or leave out the option")  # fmt: skip
     titles = list(dict.fromkeys(name for rows in by_task.values() for name in rows["encoder"]))
     names = _folder_names(titles)
     for option, name in [("--reference", reference), *(("--controls", name) for name in controls)]:
@@ -86,7 +94,7 @@ def write_own(files: Sequence[Path | str], work: Path, reference: str | None, se
             folder, folders = folder_of[dataset], []
             for title, of_encoder in of_dataset.groupby("encoder", sort=False):
                 folders.append(results / task / folder / names[title])
-                _write(folders[-1], task, of_encoder.assign(dataset=folder, encoder=names[title]), title,
+                _write(folders[-1], task, of_encoder.assign(dataset=folder, encoder=names[title]), title, replicates,
                        {"tokenizer": ngrams.TOKENIZER} if counted and task == "report_generation" else {})  # fmt: skip
                 spec["cards"][names[title]].append(str(folders[-1] / "meta.json"))
             present = list(dict.fromkeys(of_dataset["encoder"]))
@@ -360,7 +368,7 @@ def _listed(samples: pd.Index, most: int) -> str:
     return shown + ", ..." * (len(samples) > most)
 
 
-def _write(folder: Path, task: str, rows: pd.DataFrame, title: str, protocol: Mapping[str, str]) -> None:
+def _write(folder: Path, task: str, rows: pd.DataFrame, title: str, replicates: str | None, protocol: Mapping[str, str]) -> None:
     """One encoder's predictions with their sidecar, as a task of this project would have left them."""
     present = [column for column in rows.columns if column != "place" and (column == "dice" or not rows[column].isna().all())]
     content = io.BytesIO()
@@ -371,6 +379,7 @@ def _write(folder: Path, task: str, rows: pd.DataFrame, title: str, protocol: Ma
         "card": {"title": title},
         "measured": {},
         "protocol": protocol,
+        "replicates": replicates,
         "metrics_not_computed": lacking if task == "report_generation" else {},
     }
     write_artifact(folder, "predictions", {"predictions.parquet": content.getvalue()}, key_parts={}, parents=[], facts=facts)

@@ -160,7 +160,8 @@ your own predictions (--csv):
                         images count as independent, and every table says so), study_id (of a patient), sex, age_band, view,
                         site (subgroups)
   Every encoder must have the same samples with the same truth. Which ones are controls is told by --controls, with the
-  names of the column encoder: --controls "Random ViT" "Raw pixels".
+  names of the column encoder: --controls "Random ViT" "Raw pixels". Replicates are folds of one training set (each learned from
+  all folds but its own, and scored the same test samples) or seeds; say which by --replicates, because folds resemble each other.
 
   Example: encoder,image_id,patient_id,label,target,score
            mine,a.png,p1,Effusion,1,0.83
@@ -187,20 +188,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--controls", metavar="NAME", nargs="+",
                          help="encoders that know nothing (random weights, raw pixels): set apart in every table, never the best "
                          "other encoder that the reference is tested against, never bold or underlined")  # fmt: skip
+    options.add_argument("--replicates", choices=("folds", "seeds"),
+                         help="what the column replicate counts; folds get a corrected t and wider two-level intervals")  # fmt: skip
     options.add_argument("--resamples", type=int, metavar="B", help="bootstrap resamples (default 2000)")
     options.add_argument("--seed", type=int, help="of every draw (default 0)")
     options.add_argument("--unit", choices=("patient", "study", "image"), help="what is resampled (default patient)")
     options.add_argument("--margin", type=float, help="fraction below which a difference does not matter (default 0.02)")
     options.add_argument("--stratified", action="store_true", default=None, help="resample within sets of positive labels")
     given = vars(parser.parse_args(arguments))
-    spec, csvs, out, reference, controls = (given.pop(name) for name in ("spec", "csv", "out", "reference", "controls"))
+    spec, csvs, out = (given.pop(name) for name in ("spec", "csv", "out"))
+    reference, controls, replicates = (given.pop(name) for name in ("reference", "controls", "replicates"))
     given = {name: value for name, value in given.items() if value is not None}
-    if spec and (given or reference or controls):
-        parser.error("--reference, --controls, --resamples, --seed, --unit, --margin and --stratified belong to --csv; a spec has its own")
+    if spec and (given or reference or controls or replicates):
+        parser.error("--reference, --controls, --replicates, --resamples, --seed, --unit, --margin and --stratified belong to --csv; "
+                     "a spec has its own")  # fmt: skip
     try:
         _writable(out)
         if csvs:
-            spec = write_own(csvs, out / "work", reference, Settings(**{"resamples": 2000, **given}), controls or ())
+            spec = write_own(csvs, out / "work", reference, Settings(**{"resamples": 2000, **given}), controls or (), replicates)
         written = write_tables(spec, out)
     except StatsError as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -188,6 +188,27 @@ def test_units_margin_and_strata_reach_the_statistics():
         run(probe(), "--unit", "study")
 
 
+def test_folds_are_called_so():
+    """Told that replicates are folds, the significance table has the corrected t and the note says folds; untold, neither."""
+    random = np.random.default_rng(0)
+    frame = pd.concat([probe().assign(replicate=k) for k in range(4)])
+    frame["score"] = (frame["score"] + 0.05 * random.normal(size=len(frame))).clip(0, 1).round(4)
+    two_level = {}
+    for words in ([], ["--replicates", "seeds"], ["--replicates", "folds"]):
+        run(frame, *words)
+        kind = words[-1] if words else "replicates (folds or seeds)"
+        assert f"mean ± SD over 4 {kind};" in (OUT / "classification.md").read_text()
+        assert {row["p_corrected_t"] != "" for row in rows("significance")} == {kind == "folds"}
+        estimates = pd.read_csv(OUT / "work/results/stats/linear_probe/own/estimates.csv").query("metric == 'auroc'")
+        two_level[kind] = (estimates.two_level_high - estimates.two_level_low).to_numpy()
+    assert (two_level["folds"] >= two_level["seeds"]).all() and (two_level["folds"] > two_level["seeds"]).any()
+    with pytest.raises(SystemExit, match="--replicates: got folds, but one replicate only"):
+        run(probe(), "--replicates", "folds")
+    with pytest.raises(SystemExit) as caught:
+        main(["--spec", "a", "--out", "x", "--replicates", "folds"])
+    assert caught.value.code == 2
+
+
 def test_several_files_data_sets_and_spellings_of_csv():
     """Files of one encoder each, semicolons, a byte order mark, Parquet, folds and two data sets give the tables of one file."""
     frame = pd.concat([probe().assign(dataset=name, replicate=k) for name in ("A/1", "B 2") for k in (0, 1)])
@@ -595,7 +616,7 @@ def test_spec_and_csv_exclude_each_other_and_help_tells_the_columns(capsys):
         main(["--help"])
     text = capsys.readouterr().out
     needed = ("encoder", "image_id", "label", "target", "score", "structure", "dice", "patient_id", "replicate", "sex", "site",
-              "--controls")  # fmt: skip
+              "--controls", "--replicates")  # fmt: skip
     assert not [word for word in needed if word not in text]
 
 
