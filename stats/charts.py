@@ -23,7 +23,7 @@ LINES = 4
 
 HOW_TO_READ_RANKS = (
     "1 is the best; dot: mean over data sets, or over the columns of the only one. An orange bar joins encoders whose mean ranks lie "
-    "closer than the critical difference (Friedman and Nemenyi, 5 %). This is a picture; Table 6 is the test."
+    "closer than the critical difference (Friedman and Nemenyi, 5 %). This is a picture; the table of significance is the test."
 )
 HOW_TO_READ_RELIABILITY = (
     "Of the images to which a probe gives about 30 %, do 30 % have the finding? To the right: the probability that was said, upwards: the "

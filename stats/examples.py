@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from .figures import example_bands, picture
 from .page import Html, details, join, tag
@@ -36,7 +35,7 @@ def segmentations_section(run: Run) -> Iterator[Html]:
     for name, sidecar in run.sidecars.items():
         if name.startswith("data/") and "contact_sheet.png" in (sidecar.content.get("files") or {}):
             title = run.title(name.removeprefix("data/"))
-            sheet = Image.open(sidecar.verified("contact_sheet.png")).convert("RGB")
+            sheet = sidecar.verified("contact_sheet.png")
             caption = tag("figcaption", "Generated radiographs with the findings that each was given.")
             shown = picture(sheet, f"First images of {title} with their positive findings", 1100)
             yield details(f"Contact sheet: {title}", tag("figure", caption, shown), open_=first)
@@ -64,7 +63,7 @@ def _examples(run: Run, one: Section) -> Iterator[Html]:
     elif found:
         caption = ". Per structure set: above the reference, below what was found."
         figures = [tag("figure", tag("figcaption", tag("strong", title), caption),
-                       picture(Image.open(path), f"Test images with structures, {title}", 640))
+                       picture(path, f"Test images with structures, {title}", 640))
                    for title, path in found.items()]  # fmt: skip
         yield tag("div", figures, class_="figures wide")
     if missing:

@@ -331,11 +331,11 @@ def _svg(height: int, words: str, marks: Sequence[Html]) -> Html:
 # ---------------------------------------------------------------- pictures
 
 
-def picture(image: Image.Image, alt: str, width: int) -> Html:
-    """An image as a data URI, shrunk to ``width`` pixels; JPEG, since radiographs are noise to PNG."""
+def picture(image: Image.Image | Path, alt: str, width: int) -> Html:
+    """An image, or the file of one, as a data URI, shrunk to ``width`` pixels; JPEG, since radiographs are noise to PNG."""
     from PIL import Image
 
-    image = image.convert("RGB")
+    image = (Image.open(image) if isinstance(image, Path) else image).convert("RGB")
     if image.width > width:
         image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
     content = io.BytesIO()

@@ -53,7 +53,7 @@ def write_own(
     files: Sequence[Path | str], work: Path, reference: str | None, settings: Settings, controls: Sequence[str] = (),
     replicates: str | None = None,
 ) -> Path:  # fmt: skip
-    """Check and read the files, write predictions and statistics below ``work``; returns the path of a spec of tables.
+    """Check and read the files, write predictions and statistics below ``work``; returns the path of a spec of tables beside it.
 
     Args:
         reference: an encoder as the files spell it; None is the first one that is no control.
@@ -80,14 +80,15 @@ def write_own(
             raise EncoderMissing(option, name, f"one of {titles}", "name one of them" + _near(name, titles))
     proper = [title for title in titles if title not in controls]
     reference = reference or (proper or titles)[0]
-    spec = {"title": "", "own": True, "reference": names[reference], "encoders": list(names.values()),
-            "controls": [names[title] for title in titles if title in controls],
+    results = work / "results"
+    spec = {"title": "", "own": True, "results": str(results), "tables": str(work.parent), "reference": names[reference],
+            "encoders": list(names.values()), "controls": [names[title] for title in titles if title in controls],
             "cards": {name: [] for name in names.values()}}  # fmt: skip
     for task, rows in by_task.items():
         _identified(rows, settings.unit)
         for dataset, of_dataset in rows.groupby("dataset", sort=False):
             _comparable(task, str(dataset), of_dataset)
-    results, written = work / "results", set()
+    written = set()
     for task, rows in by_task.items():
         folder_of = _folder_names(list(dict.fromkeys(rows["dataset"])))
         for dataset, of_dataset in rows.groupby("dataset", sort=False):

@@ -2,11 +2,12 @@
 
     python -m stats.report --spec results/tables/spec.json --out results/report
 
-Beside it lies ``cost_quality`` (CSV, LaTeX, Markdown): cost differs between two runs, so it is not among the tables. The
-page shows what other stages wrote: tables are read from ``results/tables``, intervals and differences from
-``results/stats``, pictures and texts from the predictions, counts and costs from the sidecars. What was not run is a
-sentence with its reason. Unchanged inputs give an identical page; costs and provenance, which differ between two runs,
-stand in the sections ``cost`` and ``provenance`` and nowhere else.
+Of somebody's own predictions (``stats.tables --csv``) the page has what predictions alone can tell. Beside that of a run
+lies ``cost_quality`` (CSV, LaTeX, Markdown): cost differs between two runs, so it is not among the tables. The page shows
+what other stages wrote: tables are read from ``results/tables``, intervals and differences from ``results/stats``, pictures
+and texts from the predictions, counts and costs from the sidecars. What was not run is a sentence with its reason.
+Unchanged inputs give an identical page; costs and provenance, which differ between two runs, stand in the sections
+``cost`` and ``provenance`` and nowhere else.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from .run import Run, read_run, table_rows
 from .scores import METRIC_TITLES, Encoder, Section, find_estimate, points
 from .significance import BEST_CONTROL, FIXED
 from .supplement import TASK_TITLES, cost_rows, cost_table
-from .tables import read_spec
+from .tables import OWN_NAMES, read_spec
 from .typeset import Panel
 
 LOG_TITLES = {
@@ -69,31 +70,40 @@ def write_report(spec_path: Path | str, out: Path | str) -> Sidecar:
     spec = read_spec(Path(spec_path))
     run = read_run(spec)
     out = Path(out)
-    of_cost = cost_rows([one for of in run.sections.values() for one in of], run.encoders, list(run.sidecars.values()))
-    cost = cost_table(of_cost)
     parts = {
         "tables": ("Tables", tables_section(run, out)),
         "figures": ("Intervals", figures_section(run)),
         "ranks": ("Ranks", ranks_section(run, out)),
         "calibration": ("Calibration", calibration_section(run, out)),
         "subgroups": ("Subgroups", subgroups_section(run, out)),
-        "learning": ("Learning curves", learning_section(run, out)),
-        "pretraining": ("Pretraining", pretraining_section(run)),
-        "segmentations": ("Segmentations", segmentations_section(run)),
-        "reports": ("Reports", reports_section(run)),
-        "data": ("Data", data_section(run)),
-        "cost": ("Cost", [*cost_section(run), *cost_quality(of_cost, cost.panels)]),
-        "provenance": ("Provenance", provenance_section(run)),
     }
-    page = document(f"{spec.get('title') or 'radbench'}: radiology encoders compared",
+    files: dict[str, bytes] = {}
+    if not run.own:
+        of_cost = cost_rows([one for of in run.sections.values() for one in of], run.encoders, list(run.sidecars.values()))
+        cost = cost_table(of_cost)
+        files = cost.files(spec.get("title") or "")
+        parts |= {
+            "learning": ("Learning curves", learning_section(run, out)),
+            "pretraining": ("Pretraining", pretraining_section(run)),
+            "segmentations": ("Segmentations", segmentations_section(run)),
+            "reports": ("Reports", reports_section(run)),
+            "data": ("Data", data_section(run)),
+            "cost": ("Cost", [*cost_section(run), *cost_quality(of_cost, cost.panels)]),
+            "provenance": ("Provenance", provenance_section(run)),
+        }
+    page = document(f"{_title(run)}: radiology encoders compared",
                     [(anchor, title) for anchor, (title, _) in parts.items()], summary(run),
                     *(section(anchor, title, *blocks) for anchor, (title, blocks) in parts.items()))  # fmt: skip
     facts = {"encoders": [e.name for e in run.encoders], "gaps": run.gaps(), "bytes": len(page.encode())}
-    return write_artifact(out, "report", {"index.html": page.encode()} | cost.files(spec.get("title") or ""), key_parts={"spec": spec},
+    return write_artifact(out, "report", {"index.html": page.encode()} | files, key_parts={"spec": spec},
                           parents=list(run.sidecars.values()), facts=facts, started=started)  # fmt: skip
 
 
 # ---------------------------------------------------------------- in words
+
+
+def _title(run: Run) -> str:
+    return "Own predictions" if run.own else run.spec.get("title") or "Run"
 
 
 def summary(run: Run) -> Html:
@@ -109,12 +119,12 @@ def summary(run: Run) -> Html:
     unmeasured = len(run.encoders) - len(measured)
     missing = f"Gaps: {unmeasured} of {len(run.encoders)} encoders not run" if unmeasured else f"Gaps: {len(gaps)}"
     badges = [tag("li", "Reduced protocol", class_="warn") if reduced else None,
-              tag("li", "Full protocol") if measured and not reduced else None,
+              tag("li", "Full protocol") if measured and not reduced and not run.own else None,
               tag("li", missing, class_="warn") if gaps else tag("li", "No gaps"),
               tag("li", f"Reference: {run.reference.title}")]  # fmt: skip
     return join(
         tag("p", "radbench, radiology encoder benchmark", class_="eyebrow"),
-        tag("h1", f"{run.spec.get('title') or 'Run'}: radiology encoders compared"),
+        tag("h1", f"{_title(run)}: radiology encoders compared"),
         tag("p", first + _significance_sentence(run), class_="lead"),
         tag("ul", badges, class_="badges"),
         join(_minor("Who leads"), tag("p", "Score of the leader in points, and its distance to the second with the "
@@ -180,13 +190,14 @@ def _certainty(difference: Interval | None) -> str:
 
 
 def _significance_sentence(run: Run) -> str:
-    rows = [row for row in table_rows(run, "table6.csv") if row["rule"] != FIXED and row["outcome"]]
+    name, title = ("significance", "the table Significance") if run.own else ("table6", "Table 6")
+    rows = [row for row in table_rows(run, f"{name}.csv") if row["rule"] != FIXED and row["outcome"]]
     if not rows:
         return "Differences could not be tested: there is nothing to compare the reference with."
     won = sum(row["outcome"] == "significant_improvement" for row in rows)
     against = "other encoder" if all(row["rule"] != BEST_CONTROL for row in rows) else "other encoder or control"
     return (f"{run.reference.title} is significantly better than the best {against} in {won} of {len(rows)} tested "
-            "columns (Holm-adjusted, one-sided 5 %; Table 6).")  # fmt: skip
+            f"columns (Holm-adjusted, one-sided 5 %; {title}).")  # fmt: skip
 
 
 def _controls(run: Run, measured: Sequence[Encoder]) -> Html | None:
@@ -229,7 +240,7 @@ def _below(run: Run, one: Section, encoder: Encoder, control: Encoder) -> Iterat
 
 
 def tables_section(run: Run, out: Path) -> Iterator[Html]:
-    """Tables 1 to 6 as `stats.tables` wrote them."""
+    """Tables 1 to 6, or those of somebody's own predictions, as `stats.tables` wrote them."""
     if run.tables is None:
         yield tag("p", "The tables have not been written yet; run stats.tables.")
         return
@@ -237,15 +248,19 @@ def tables_section(run: Run, out: Path) -> Iterator[Html]:
     def link(name: str, text: str) -> Html:
         return tag("a", text, href=Path(os.path.relpath(run.tables.folder / name, out)).as_posix())
 
-    yield tag("p", "Bold: best of a column, underlined: second, controls (grey) aside. Scores are points, 0 to 100. A shaded "
-              "row is the publication's. ", run.tables.facts.get("summary", ""), " One by one: ",
-              link("paper_vs_measured.md", "paper and measurement"), ". On one page: ",
-              link("summary.md", "the summary"), ".")  # fmt: skip
-    for number in range(1, 7):
-        caption, panels = read_markdown(run.tables.verified(f"table{number}.md").read_text(encoding="utf-8"))
+    of_a_run = (" A shaded row is the publication's. ", run.tables.facts.get("summary", ""), " One by one: ",
+                link("paper_vs_measured.md", "paper and measurement"), ". On one page: ",
+                link("summary.md", "the summary"), ".")  # fmt: skip
+    yield tag("p", "Bold: best of a column, underlined: second, controls (grey) aside. Scores are points, 0 to 100.",
+              None if run.own else of_a_run)  # fmt: skip
+    names = dict.fromkeys(OWN_NAMES.values(), "") if run.own else {f"table{n}": f"Table {n}. " for n in range(1, 7)}
+    for name, title in names.items():
+        if f"{name}.md" not in run.tables.content["files"]:
+            continue  # somebody's predictions are of one task or two
+        caption, panels = read_markdown(run.tables.verified(f"{name}.md").read_text(encoding="utf-8"))
         caption = caption.removesuffix(str(run.spec.get("title") or "")).strip(" .")
-        yield tag("h3", f"Table {number}. {caption}", id=f"table{number}")
-        files = link(f"table{number}.csv", "CSV, all digits"), " · ", link(f"table{number}.tex", "LaTeX")
+        yield tag("h3", title + caption, id=name)
+        files = link(f"{name}.csv", "CSV, all digits"), " · ", link(f"{name}.tex", "LaTeX")
         yield tag("p", *files, class_="soft")
         yield from (panel_table(_without_repeated_gaps(panel, run.gaps())) for panel in panels)
 
@@ -264,7 +279,7 @@ def figures_section(run: Run) -> Iterator[Html]:
     """A forest plot per column: every encoder, and the reference's difference from every other."""
     yield tag("p", HOW_TO_READ_PLOTS.format(reference=run.reference.title))
     for number, of_table in run.sections.items():
-        if not of_table:
+        if not of_table and not run.own:
             yield tag("p", f"{TASK_TITLES[number]} is not part of this run.")
         for one in of_table:
             yield tag("h3", f"{TASK_TITLES[number]}: {one.title}")

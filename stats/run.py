@@ -24,14 +24,16 @@ class Run:
     encoders: list[Encoder]
     sections: dict[int, list[Section]]
     sidecars: dict[str, Sidecar] = field(default_factory=dict)  # by name below results/
+    tables: Sidecar | None = None  # None: not written yet
+
+    @property
+    def own(self) -> bool:
+        """Whether these are somebody's own predictions (`stats.own`): no cards, no stages, tables by name."""
+        return bool(self.spec.get("own"))
 
     @property
     def reference(self) -> Encoder:
         return next(encoder for encoder in self.encoders if encoder.name == self.spec["reference"])
-
-    @property
-    def tables(self) -> Sidecar | None:
-        return self.sidecars.get("tables")
 
     def title(self, dataset: str) -> str:
         """The data set's title, wherever the spec gives one."""
@@ -81,7 +83,9 @@ def read_run(spec: Mapping[str, Any]) -> Run:
     sections = {n: [read_section(n, one, seen) for one in spec.get(f"table{n}") or []] for n in TASKS}
     results = Path(spec.get("results", "results"))
     run = Run(spec, results, encoders, sections)
-    addresses = [results / "tables", *(spec.get("runs") or {}).values(), *(spec.get("table1") or {}).get("indexes", [])]
+    tables = _meta(spec.get("tables") or results / "tables")
+    run.tables = read_sidecar(tables) if tables.is_file() else None
+    addresses = [tables, *(spec.get("runs") or {}).values(), *(spec.get("table1") or {}).get("indexes", [])]
     # Predictions are parents of the statistics; named here, they are found before there are any.
     addresses += [results / TASKS[n] / one.dataset / encoder.name
                   for n, of_table in sections.items() for one in of_table for encoder in encoders]  # fmt: skip

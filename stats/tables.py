@@ -169,7 +169,7 @@ your own predictions (--csv):
 
   Written to --out: classification, segmentation or reports (as far as there are data), significance, calibration, ranks,
   subgroups, learning_curves as .csv (all digits), .tex (input it; its head says how) and .md; ranks.svg, a critical-difference
-  diagram.
+  diagram. report/index.html: the same on one page, with plots, for a browser; it fetches nothing and names no patient.
   Below --out/work: the predictions as read, with their ids, and the statistics behind the tables.
 """
 
@@ -207,9 +207,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if csvs:
             spec = write_own(csvs, out / "work", reference, Settings(**{"resamples": 2000, **given}), controls or (), replicates)
         written = write_tables(spec, out)
+        print(f"{written.folder}: {written.facts['summary']}")
+        if csvs:
+            from .report import write_report  # the page reads tables, so it cannot be imported above
+
+            print(f"{write_report(spec, out / 'report').folder / 'index.html'}: the same on one page")
     except StatsError as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    print(f"{written.folder}: {written.facts['summary']}")
 
 
 def _writable(out: Path) -> None:

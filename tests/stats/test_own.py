@@ -84,7 +84,7 @@ def test_every_table_is_there_in_three_forms():
     run(probe(sex=["F", "M"]))
     expected = {"classification", "significance", "calibration", "subgroups", "ranks", "learning_curves"}
     assert {path.name for path in OUT.iterdir()} == {f"{n}.{s}" for n in expected for s in ("csv", "tex", "md")} | {
-        "ranks.svg", "meta.json", "work"}  # fmt: skip
+        "ranks.svg", "meta.json", "report", "work"}  # fmt: skip
     text = "".join((OUT / f"{name}.md").read_text() for name in expected)
     assert "published" not in text.lower() and "docs/decisions" not in text
     assert "No learning curve was measured" in text
@@ -160,11 +160,30 @@ def test_too_few_encoders_for_a_diagram_are_told_in_the_file():
 
 
 def test_no_identifier_leaves_the_work_folder():
-    """No image or patient id stands in any table."""
+    """No image or patient id stands in any table or on the page."""
     frame = probe(site=["A", "B"])
     frame["patient_id"], frame["image_id"] = "pat" + frame["patient_id"], "img" + frame["image_id"]
     run(frame)
-    assert not [path for path in OUT.glob("*.*") if "patp" in path.read_text() or "img1" in path.read_text()]
+    written = [*OUT.glob("*.*"), *OUT.glob("report/*.*")]
+    assert len(written) > 15 and not [path for path in written if "patp" in path.read_text() or "img1" in path.read_text()]
+
+
+@pytest.mark.parametrize("kind", ["probe", "segmented", "reports"])
+def test_the_page_shows_what_the_tables_hold(results, kind):
+    """report/index.html has each table of these predictions, links that lead to its files, no script, no source and no text of a report."""
+    frame = {"probe": lambda: probe(sex=["F", "M"]), "segmented": segmented,
+             "reports": lambda: results.report_rows(0.5).assign(encoder="a")}[kind]()  # fmt: skip
+    run(frame)
+    page = (OUT / "report/index.html").read_text(encoding="utf-8")
+    shown = {"probe": "classification", "segmented": "segmentation", "reports": "reports"}[kind]
+    assert set(re.findall(r'<h3 id="([^"]+)"', page)) == {shown, "significance"}
+    for value in re.findall(r"\d+\.\d", (OUT / f"{shown}.md").read_text().split("|---")[-1].split("\n\n")[0]):
+        assert value in page
+    links = re.findall(r"""href\s*=\s*["']([^"'#][^"']*)""", page)
+    assert len(links) > 5 and all((OUT / "report" / link).is_file() for link in links)
+    assert not re.search(r"<(script|link|iframe|object|embed|base)\b|@import|url\(|\bsrc\s*=", page)
+    if kind == "reports":
+        assert not [text for text in frame["reference"] if text in page]
 
 
 def test_without_patients_images_are_drawn_and_every_table_says_so():
