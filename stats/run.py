@@ -70,10 +70,11 @@ class Run:
         return found
 
     def reduced(self) -> list[str]:
-        """Everything that was made smaller than the benchmark's protocol."""
-        marks = {row["reduced"]: None for of_table in self.sections.values() for one in of_table
+        """Everything that was made smaller than the benchmark's protocol, and of which stage."""
+        marks = {(number, row["reduced"]): None for number, of_table in self.sections.items() for one in of_table
                  for row in one.estimates.values() if row.get("reduced")}  # fmt: skip
-        return list(dict.fromkeys(part for mark in marks for part in mark.split("; ")))
+        parts = [(TASK_TITLES[number].lower(), part) for number, mark in marks for part in mark.split("; ")]
+        return list(dict.fromkeys(part if part.startswith("pretraining ") else f"{task}: {part}" for task, part in parts))
 
 
 def read_run(spec: Mapping[str, Any]) -> Run:

@@ -101,7 +101,7 @@ def test_every_encoder_and_every_gap_is_named(page):
         assert name.replace("_", "-") + "_x" in page
     assert WHY.replace("&", "&amp;") in page
     assert PRETRAINING_GAP in page and "The stage has not been run yet." in page
-    assert "1 of 4 encoders not run" in page and "epochs 3 of 100" in page and "The features have collapsed." in page
+    assert "1 of 4 encoders not run" in page and "segmentation: epochs 3 of 100" in page and "The features have collapsed." in page
 
 
 def test_page_names_no_sample(page):
