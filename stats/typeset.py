@@ -216,19 +216,23 @@ def _height(row: Sequence[Cell | str] | None, align: str) -> float:
 
 
 def _tex_panel(panel: Panel) -> list[str]:
+    align = panel.align or "l" + "c" * (len(panel.header) - 1)
+    broken = [column.startswith("p") for column in re.findall(r"p\{[^}]*\}|.", align)]
+    end = "\\tabularnewline" if any(broken) else "\\\\"  # ragged text gives the usual end another meaning
     # A row too wide for the column sticks out evenly on both sides instead of running off the right edge.
     lines = [f"\\par\\medskip\\textbf{{{escape_tex(panel.title)}}}\\par\\smallskip", "\\makebox[\\linewidth][c]{%",
-             f"\\begin{{tabular}}{{{panel.align or 'l' + 'c' * (len(panel.header) - 1)}}}", "\\toprule",
-             " & ".join(_guarded(escape_tex(text)) for text in panel.header) + " \\\\", "\\midrule"]  # fmt: skip
+             f"\\begin{{tabular}}{{{align}}}", "\\toprule",
+             " & ".join(_guarded(escape_tex(text)) for text in panel.header) + f" {end}", "\\midrule"]  # fmt: skip
     for row in panel.rows:
         if row is None:
             lines.append("\\midrule")
             continue
         cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
-        lines.append(" & ".join(_tex_cell(cell) for cell in cells) + " \\\\")
+        texts = ("\\raggedright " * ragged + _tex_cell(cell) for cell, ragged in zip(cells, broken, strict=True))
+        lines.append(" & ".join(texts) + f" {end}")
         if any(cell.second_line for cell in cells):
             seconds = (f"{{\\tiny {escape_tex(cell.second_line)}}}" if cell.second_line else "" for cell in cells)
-            lines.append(" & ".join(seconds) + " \\\\[1pt]")
+            lines.append(" & ".join(seconds) + f" {end}[1pt]")
     lines += ["\\bottomrule", "\\end{tabular}}"]
     if panel.notes:
         notes = "\\par ".join(escape_tex(note) for note in panel.notes)

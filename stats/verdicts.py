@@ -220,7 +220,8 @@ def _marks(
         for mark, answer, words in ((OVERLAP, SEEN, "pretrained on images of these data"),
                                     (UNTOLD, UNKNOWN, "not known whether pretrained on images of these data")):  # fmt: skip
             who = [title for title, found in known.items() if found == answer]
-            lines += [[mark, section.title, f"{words}: {', '.join(who)}"]] if who else []
+            line = [mark, section.title, f"{words}: {', '.join(who)}"]
+            lines += [line] if who and line not in lines else []  # a data set of two tasks is named once
         if any(row.get("reduced") for row in section.estimates.values()):
             reduced.setdefault(f"Table {section.table}", []).append(section.title)
     lines += [[REDUCED, f"{table}: {', '.join(titles)}", "reduced protocol, listed below the table"] for table, titles in reduced.items()]
