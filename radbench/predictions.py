@@ -66,7 +66,7 @@ def write_empty(work: Path, task: str) -> None:
 
 def build(
     task: str, dataset: str, frozen: Frozen, results: Path, *, key_parts: Mapping[str, Any], modules: tuple[str, ...],
-    parents: list[artifact.Meta], make: Callable[[Path], dict], publish: tuple[str, ...] = (),
+    parents: list[artifact.Meta], make: Callable[[Path], dict], publish: tuple[str, ...] = (), resumable: bool = False,
 ) -> artifact.Meta:  # fmt: skip
     """Make `results/{task}/{dataset}/{encoder}`; gaps of the parents or the weights travel on."""
 
@@ -81,4 +81,4 @@ def build(
 
     return artifact.build(results / task / dataset / frozen.name, kind="predictions", parents=parents,
                           key_parts=frozen.key_parts(*modules) | dict(key_parts), make=checked, make_absent=gap,
-                          absent_facts=frozen.facts(), publish=("predictions.parquet", *publish))  # fmt: skip
+                          absent_facts=frozen.facts(), publish=("predictions.parquet", *publish), resumable=resumable)  # fmt: skip

@@ -118,21 +118,15 @@ def segment(dataset: str, encoder_name: str, spec: Mapping, results: Path = Path
             encoder = frozen.load(device)
             name = f"segmentation {dataset} {encoder_name}"
             maps = {split: Maps(encoder, index, rows[split], device, "levels", pad_square, f"{name} taps {split}") for split in rows}
-            table, sizes, pictures = [], {}, []
-            for set_name, structures in sets.items():
-                size, field = protocol.label_size, frozen.card.field
-                targets = {split: _targets(index, rows[split], structures, field, size) for split in ("train", "val")}
-                for replicate in range(protocol.replicates):
-                    seeded = dataclasses.replace(protocol, seed=protocol.seed + replicate)
-                    title = f"{name} {set_name}{f' seed {seeded.seed}' * (protocol.replicates > 1)}"
-                    decoder, sizes[set_name] = train(maps, targets, seeded, device, title)
-                    found, shown = _predict(decoder, maps["test"], index, structures, field, protocol, device)
-                    table += [row | {"structure_set": set_name, "replicate": replicate} for row in found]
-                    if replicate == 0:
-                        pictures.append(shown)
+            decoded = [_decode(work, number, maps, index, structures, frozen.card.field, protocol, device, f"{name} {set_name}")
+                       for number, (set_name, structures) in enumerate(sets.items())]  # fmt: skip
             measured = measure(encoder, device)
+        sizes = {set_name: params for set_name, (_, params, _) in zip(sets, decoded, strict=True)}
+        table = [row | {"structure_set": set_name} for set_name, (found, _, _) in zip(sets, decoded, strict=True) for row in found]
         _write(work, dataset, encoder_name, index, table)
-        Image.fromarray(_stack(pictures)).save(work / "examples.png")
+        Image.fromarray(_stack([picture for _, _, picture in decoded])).save(work / "examples.png")
+        for part in [*work.glob("decoder-*.json"), *work.glob("shown-*.png")]:
+            part.unlink()
         return frozen.facts() | {
             "measured": measured, "protocol": dataclasses.asdict(protocol), "version": VERSION, "decoder_params": sizes,
             "reduced": reductions(protocol) + frozen.reductions(),
@@ -140,7 +134,7 @@ def segment(dataset: str, encoder_name: str, spec: Mapping, results: Path = Path
         }  # fmt: skip
 
     return predictions.build(TASK, dataset, frozen, results, modules=("tasks.segmentation",), make=make,
-                             parents=[index_meta, *frozen.parents], publish=("examples.png",), key_parts={
+                             parents=[index_meta, *frozen.parents], publish=("examples.png",), resumable=True, key_parts={
                                  "version": VERSION, "protocol": dataclasses.asdict(protocol),
                                  "structures": [[name, list(names)] for name, names in spec["structures"].items()],  # in order
                              })  # fmt: skip
@@ -189,6 +183,31 @@ def _targets(index: Index, rows: np.ndarray, structures: Sequence[str], field: f
 
 
 # ---------------------------------------------------------------- training and prediction
+
+
+def _decode(work: Path, number: int, maps: Mapping[str, Maps], index: Index, structures: Sequence[str], field: float,
+            protocol: Protocol, device: str, name: str) -> tuple[list[dict], int, np.ndarray]:  # fmt: skip
+    """The rows of every replicate of structure set `number`, a decoder's parameters, and the first replicate's picture.
+
+    Each decoder's rows are kept in `work`, from which a killed run goes on; a decoder is minutes of a GPU, and there may be thirty.
+    """
+    table, params, targets = [], 0, {}
+    for replicate in range(protocol.replicates):
+        part = work / f"decoder-{number}-{replicate}.json"
+        if not part.exists():
+            if not targets:
+                targets = {split: _targets(index, maps[split].rows, structures, field, protocol.label_size) for split in ("train", "val")}
+            seeded = dataclasses.replace(protocol, seed=protocol.seed + replicate)
+            decoder, params = train(maps, targets, seeded, device, f"{name}{f' seed {seeded.seed}' * (protocol.replicates > 1)}")
+            found, picture = _predict(decoder, maps["test"], index, structures, field, protocol, device)
+            if replicate == 0:
+                Image.fromarray(picture).save(work / f"shown-{number}.png")
+            artifact.write_json(part, {"params": params, "rows": found})
+        kept = json.loads(part.read_text())
+        params = kept["params"]
+        table += [row | {"replicate": replicate} for row in kept["rows"]]
+    with Image.open(work / f"shown-{number}.png") as shown:
+        return table, params, np.asarray(shown)
 
 
 def train(maps: Mapping[str, Maps], targets: Mapping[str, torch.Tensor], protocol: Protocol, device: str, name: str) -> tuple[UPerNet, int]:

@@ -129,6 +129,39 @@ def test_replicates_are_decoders_of_other_seeds_on_the_same_images(phantom_resul
     assert (one.dice != other.dice).any()
 
 
+def test_a_killed_run_goes_on_from_its_decoders(phantom_results, tmp_path, monkeypatch):
+    """Killed after three of four decoders, the second run trains one, and writes what a run that was not killed writes."""
+    import pandas as pd
+
+    import tasks.segmentation
+
+    protocol = {"channels": 8, "epochs": 1, "batch": 8, "label_size": 32, "replicates": 2, "seed": 7}
+    spec = {"structures": {"left": ["lung_left"], "right": ["lung_right"]}, "protocol": protocol}
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "index").symlink_to(phantom_results / "index")
+    trained, real = [], tasks.segmentation.train
+
+    def train(*arguments):
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        trained.append(arguments[-1])
+        return real(*arguments)
+
+    monkeypatch.setattr(tasks.segmentation, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        segment("phantom", "raw_pixels", spec, tmp_path / "results")
+    monkeypatch.setattr(tasks.segmentation, "train", lambda *arguments: trained.append(arguments[-1]) or real(*arguments))
+    resumed = segment("phantom", "raw_pixels", spec, tmp_path / "results")
+    ends = [f"{side} seed {seed}" for side in ("left", "right") for seed in (7, 8)]
+    assert [title.removeprefix("segmentation phantom raw_pixels ") for title in trained] == ends
+    whole = segment("phantom", "raw_pixels", spec, phantom_results)
+    one, other = (pd.read_parquet(meta.file("predictions.parquet")) for meta in (resumed, whole))
+    pd.testing.assert_frame_equal(one, other)
+    assert resumed.file("examples.png").read_bytes() == whole.file("examples.png").read_bytes()
+    assert set(resumed.fields["files"]) == {"predictions.parquet", "examples.png"}
+    assert resumed.facts["decoder_params"] == whole.facts["decoder_params"]
+
+
 def test_no_decoder_at_all_is_refused():
     """Zero replicates are a wrong configuration, named with its place."""
     with pytest.raises(ConfigError, match=r"protocol\.replicates.*0"):
