@@ -375,7 +375,9 @@ def level_of_folds(
     ids, settings = names(tested[0]), Settings(resamples=resamples)
     per_fold = np.array([learned[1], learned[0] - learned[1]]) / folds
     for draws in studies_with_draws(studies, ids, resamples, seed):
-        counts, target, areas = draws.of_images(ids), random.random(tested[0]) < tested[1] / tested[0], {}
+        counts = draws.of_images(ids)
+        target = random.random(tested[0]) < tested[1] / tested[0]
+        areas: dict[str, list[np.ndarray]] = {}
         for encoder in ("one", "other"):
             means = random.normal(size=(2, folds, width)) / np.sqrt(per_fold)[:, None, None]  # of the negatives around 0
             means[0, :, 0] += APART
@@ -388,9 +390,9 @@ def level_of_folds(
             measured = {name: Measurement("", metric, value[:, k, 0], drawn[:, k], len(ids), len(ids))
                         for name, (value, drawn) in areas.items()}  # fmt: skip
             both = differences(measured, settings, folds=True)
-            here, there = both["one", "other"], both["other", "one"]
-            row += [_both(here[name], there[name]) for name in ("p_corrected_t", "p_two_level", "p_one_sided")]
-        runs = measured["one"].replicates - measured["other"].replicates
+            better, worse = both["one", "other"], both["other", "one"]
+            row += [_both(better[name], worse[name]) for name in ("p_corrected_t", "p_two_level", "p_one_sided")]
+        runs = (areas["one"][0] - areas["other"][0])[:, 1, 0]  # AUROC of each fold
         found.append([*row, _both(p_corrected_resampled_t(runs, 0.0), p_corrected_resampled_t(-runs, 0.0))])
     kinds = "corrected t", "patients and folds", "patients alone (for comparison)"
     return _shares(found, *(f"{metric}, {kind}" for metric in ("AUPRC", "AUROC") for kind in kinds), "AUROC, plain t (for comparison)")

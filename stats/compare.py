@@ -68,6 +68,8 @@ COMPARISON_COLUMNS = (
 
 #: Metrics for which one margin in points means nothing: a Brier score or a distance may be small for everybody.
 WITHOUT_MARGIN = frozenset({"brier", "hd95"})
+#: Training runs from which their scatter is told: two differ by chance too often by hardly anything.
+FEWEST_RUNS = 3
 #: Pairs of encoders whose resamples are held at once: 66 pairs x 10,000 resamples are 5 MB.
 PAIRS = 128
 RANK_COLUMNS = ("task", "dataset", "target", "metric", "encoder", "rank", "low", "high", "p_best", "encoders")
@@ -265,7 +267,7 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settin
                 interval = percentile_interval(m.samples) if m.gaps is None else calibration_interval(*m.gaps)
                 bca = bca_interval(m.samples, m.value, one.jackknife[target, metric]) if m.state == "ok" and plain else (None, None)
                 two = None
-                if m.replicates.size > 1 and plain:
+                if m.replicates.size >= FEWEST_RUNS and plain:
                     weights = replicate_weights(m.replicates.size, m.samples.size, settings.seed)
                     two = percentile_interval(two_level(m.replicates, m.replicate_samples, weights, _overlap(m, one.predictions.has_folds)))
                 line = lines.get(target) if metric in ("brier", "ece") else None
@@ -423,7 +425,7 @@ def differences(
                    "resamples_valid": interval.valid}  # fmt: skip
             if margin is not None:
                 row |= {"margin": margin, "p_equivalent": p_equivalent(delta, margin), "power_margin": power(margin, interval.sd)}
-            both = ms[i].replicates.size == ms[j].replicates.size > 1
+            both = ms[i].replicates.size == ms[j].replicates.size >= FEWEST_RUNS
             if both:
                 runs, of_runs = ms[i].replicates - ms[j].replicates, ms[i].replicate_samples - ms[j].replicate_samples
                 two = two_level(runs, of_runs, weights[runs.size], _overlap(ms[i], folds))

@@ -58,8 +58,8 @@ def write_own(
     Args:
         reference: an encoder as the files spell it; None is the first one that is no control.
         controls: encoders as the files spell them that know nothing (random weights, raw pixels), set apart in the tables.
-        replicates: what the column of this name counts, ``folds`` (of one training set, each learned from all others) or ``seeds``;
-            None is not known, and then they are drawn as seeds.
+        replicates: what the column of this name counts, ``folds`` (all of one training set, each learned from all others) or
+            ``seeds``; None is not known, and then they are drawn as seeds.
 
     Raises:
         StatsError: a file is not as described, or encoders cannot be compared; nothing is written then.
@@ -70,9 +70,14 @@ def write_own(
     if counted:
         reports = by_task["report_generation"]
         by_task["report_generation"] = reports.assign(**ngrams.columns(reports["reference"], reports["hypothesis"]))
-    if replicates and all(rows["replicate"].nunique() < 2 for rows in by_task.values()):
-        raise SettingError("--replicates", f"{replicates}, but one replicate only", "a column replicate with their numbers",
-                           "add it, or leave out the option")  # fmt: skip
+    for rows in by_task.values() if replicates else ():
+        found = sorted(set(rows["replicate"]))
+        if len(found) < 2:
+            raise SettingError("--replicates", f"{replicates}, but one replicate only", "a column replicate with their numbers",
+                               "add it, or leave out the option")  # fmt: skip
+        if replicates == "folds" and found[-1] - found[0] >= len(found):
+            raise SettingError("--replicates", f"folds, and the replicates {found}", "every fold of one split, once each",
+                               "add the others: how much two folds share follows from their number")  # fmt: skip
     titles = list(dict.fromkeys(name for rows in by_task.values() for name in rows["encoder"]))
     names = _folder_names(titles)
     for option, name in [("--reference", reference), *(("--controls", name) for name in controls)]:
@@ -383,7 +388,8 @@ def _write(folder: Path, task: str, rows: pd.DataFrame, title: str, replicates: 
         "replicates": replicates,
         "metrics_not_computed": lacking if task == "report_generation" else {},
     }
-    write_artifact(folder, "predictions", {"predictions.parquet": content.getvalue()}, key_parts={}, parents=[], facts=facts)
+    write_artifact(folder, "predictions", {"predictions.parquet": content.getvalue()}, key_parts={"replicates": replicates},
+                   parents=[], facts=facts)  # fmt: skip
 
 
 def _folder_names(titles: Sequence[str]) -> dict[str, str]:

@@ -329,7 +329,7 @@ def _same_truth(task: str, where: str, one: str, first: pd.DataFrame, two: str, 
 
 
 def _same_protocol(one: Predictions, two: Predictions) -> None:
-    for name in ("version", "protocol"):
+    for name in ("version", "protocol", "replicates"):
         a, b = one.sidecar.facts.get(name), two.sidecar.facts.get(name)
         if a == b:
             continue

@@ -27,7 +27,7 @@ from .errors import StatsError
 from .examples import reports_section, segmentations_section
 from .figures import Interval, curves, forest, legend_line, signed
 from .ledger import cost_section, data_section, provenance_section
-from .measures import REPORT
+from .measures import BIASED_UP, LOWER_IS_BETTER, REPORT, gain
 from .page import Html, bullets, document, join, panel_table, read_markdown, section, tag
 from .provenance import Sidecar, write_artifact
 from .run import Run, read_run, table_rows
@@ -43,7 +43,7 @@ LOG_TITLES = {
 }  # fmt: skip
 
 HOW_TO_READ_CONTROLS = (
-    "A control has learnt nothing from radiographs, so a score below it says that pretraining did not help there."
+    "A control has learnt nothing from radiographs, so a worse score than the control's says that pretraining did not help there."
     " Score, the control's score, difference and its 95 % interval:"
 )
 HOW_TO_READ_PLOTS = (
@@ -144,11 +144,11 @@ def _minor(title: str) -> Html:
 
 def leaders(run: Run, one: Section) -> Iterator[tuple[Encoder, Html]]:
     """The leading encoder and a sentence per headline column: aggregates where there are some, else every column."""
-    columns = [column for column in one.displayed() if column[2] != "rouge_l_coco"]
+    columns = [column for column in one.displayed() if column[2] != "rouge_l_coco" and column[2] not in BIASED_UP]
     columns = [column for column in columns if column[1].startswith("Agg-")] or columns
     for _, target, metric in columns:
         values = [(run.value(one, encoder, target, metric), encoder) for encoder in run.encoders]
-        ranked = sorted([pair for pair in values if pair[0] is not None], key=lambda pair: -pair[0])
+        ranked = sorted([pair for pair in values if pair[0] is not None], key=lambda pair: -gain(metric, pair[0]))
         if not ranked:
             continue
         best, leader = ranked[0]
@@ -158,18 +158,20 @@ def leaders(run: Run, one: Section) -> Iterator[tuple[Encoder, Html]]:
         elif best == ranked[1][0]:
             rest = f", level with {ranked[1][1].title}."
         else:
-            difference = _difference(one, leader, ranked[1][1], target, metric)
-            rest = f", ahead of {ranked[1][1].title} by {best - ranked[1][0]:.1f}{_certainty(difference)}."
+            ahead = leader, ranked[1][1]
+            difference = _difference(one, *(ahead[::-1] if metric in LOWER_IS_BETTER else ahead), target, metric)
+            rest = f", ahead of {ranked[1][1].title} by {abs(best - ranked[1][0]):.1f}{_certainty(difference)}."
         place = f"{_column(one, target, metric)} on {one.title}: "
         yield leader, join(place, tag("strong", name), f" {best:.1f}{rest}")
 
 
 def _column(one: Section, target: str, metric: str) -> str:
-    """A column's full name: the label, not its abbreviation."""
+    """A column's full name: the label, not its abbreviation; and which way is better where it is not upwards."""
+    title = METRIC_TITLES[metric] + " (less is better)" * (metric in LOWER_IS_BETTER)
     if target == REPORT:
-        return METRIC_TITLES[metric]
+        return title
     name = one.columns.get(target, target) if one.table == 4 else target
-    return f"{name} {METRIC_TITLES[metric]}"
+    return f"{name} {title}"
 
 
 def _difference(one: Section, first: Encoder, second: Encoder, target: str, metric: str) -> Interval | None:
@@ -222,17 +224,17 @@ def _controls(run: Run, measured: Sequence[Encoder]) -> Html | None:
 
 
 def _below(run: Run, one: Section, encoder: Encoder, control: Encoder) -> Iterator[tuple[bool, str]]:
-    """Whether the interval excludes zero, and the sentence, of every column in which the control is better."""
+    """Whether the interval excludes zero, and the sentence, of every column in which the control is better (lower, for HD95)."""
     for _, target, metric in one.displayed():
         own, other = run.value(one, encoder, target, metric), run.value(one, control, target, metric)
-        if None in (own, other) or own >= other or metric == "rouge_l_coco":
+        if None in (own, other) or gain(metric, own - other) >= 0 or metric == "rouge_l_coco" or metric in BIASED_UP:
             continue
         difference = _difference(one, encoder, control, target, metric)
         interval = ""
         if difference is not None and difference.low is not None:
             interval = f" [{signed(difference.low)}, {signed(difference.high)}]"
         place = f"{_column(one, target, metric)} on {one.title}"
-        yield bool(interval) and difference.high < 0, (
+        yield bool(interval) and (difference.low > 0 if metric in LOWER_IS_BETTER else difference.high < 0), (
             f"{place} {own:.1f} against {other:.1f}, {signed(own - other)}{interval}")  # fmt: skip
 
 

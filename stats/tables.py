@@ -46,6 +46,7 @@ CAPTIONS = {
 }
 #: File names of the tables of somebody's own predictions, which have no number.
 OWN_NAMES = {3: "classification", 4: "segmentation", 5: "reports", 6: "significance"}
+PAGE = "page"  # their folder below --out; a run's is results/report
 OWN_CAPTIONS = CAPTIONS | {3: "Classification, points", 4: "Segmentation, points; mean Dice unless a column says otherwise"}
 
 
@@ -160,8 +161,9 @@ your own predictions (--csv):
                         images count as independent, and every table says so), study_id (of a patient), sex, age_band, view,
                         site (subgroups)
   Every encoder must have the same samples with the same truth. Which ones are controls is told by --controls, with the
-  names of the column encoder: --controls "Random ViT" "Raw pixels". Replicates are folds of one training set (each learned from
-  all folds but its own, and scored the same test samples) or seeds; say which by --replicates, because folds resemble each other.
+  names of the column encoder: --controls "Random ViT" "Raw pixels". Replicates are folds of one training set (all of them, once each: each
+  learned from all folds but its own and scored the same test samples) or seeds; say which by --replicates, because folds resemble
+  each other.
 
   Example: encoder,image_id,patient_id,label,target,score
            mine,a.png,p1,Effusion,1,0.83
@@ -169,7 +171,7 @@ your own predictions (--csv):
 
   Written to --out: classification, segmentation or reports (as far as there are data), significance, calibration, ranks,
   subgroups, learning_curves as .csv (all digits), .tex (input it; its head says how) and .md; ranks.svg, a critical-difference
-  diagram. report/index.html: the same on one page, with plots, for a browser; it fetches nothing and names no patient.
+  diagram. page/index.html: the same on one page, with plots, for a browser; it fetches nothing and names no patient.
   Below --out/work: the predictions as read, with their ids, and the statistics behind the tables.
 """
 
@@ -211,13 +213,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if csvs:
             from .report import write_report  # the page reads tables, so it cannot be imported above
 
-            print(f"{write_report(spec, out / 'report').folder / 'index.html'}: the same on one page")
+            print(f"{write_report(spec, out / PAGE).folder / 'index.html'}: the same on one page")
     except StatsError as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 
 def _writable(out: Path) -> None:
-    """A folder, or a place where one can be made; nothing is made yet.
+    """A folder, or a place where one can be made, with folders in it where folders will be; nothing is made yet.
 
     Raises:
         SettingError: a file stands there or above it, or the folder is not to be written to.
@@ -228,6 +230,9 @@ def _writable(out: Path) -> None:
                            "a folder", "name another folder")  # fmt: skip
     if not os.access(there, os.W_OK | os.X_OK):
         raise SettingError("--out", f"{out}, which cannot be written to", "a folder that you may write to", "name another folder")
+    for inner in (out / "work", out / PAGE):
+        if inner.exists() and not inner.is_dir():
+            raise SettingError("--out", f"{out}, in which {inner.name} is a file", "a folder", "name another folder")
 
 
 if __name__ == "__main__":

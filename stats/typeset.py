@@ -48,7 +48,7 @@ class Panel:
     """One block of a table.
 
     Attributes:
-        align: LaTeX column letters, one per header cell.
+        align: LaTeX column letters (l, r, c, p{…cm}), one per header cell.
         rows: a row is a list of cells or plain strings; None is a rule between groups of rows.
         notes: one sentence each, below the block.
         lead: columns at the left that say what a row is about; repeated where a wide block is cut between columns.

@@ -201,7 +201,8 @@ def _decode(work: Path, number: int, maps: Mapping[str, Maps], index: Index, str
             decoder, params = train(maps, targets, seeded, device, f"{name}{f' seed {seeded.seed}' * (protocol.replicates > 1)}")
             found, picture = _predict(decoder, maps["test"], index, structures, field, protocol, device)
             if replicate == 0:
-                Image.fromarray(picture).save(work / f"shown-{number}.png")
+                with artifact.replacing(work / f"shown-{number}.png") as handle:
+                    Image.fromarray(picture).save(handle, "PNG")
             artifact.write_json(part, {"params": params, "rows": found})
         kept = json.loads(part.read_text())
         params = kept["params"]

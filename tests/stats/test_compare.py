@@ -471,6 +471,24 @@ def test_seeds_have_no_corrected_t(results):
     assert set(read()[1].p_corrected_t) == {""}
 
 
+def test_two_runs_do_not_tell_how_runs_scatter(results):
+    """With two folds there is neither a two-level interval nor a corrected t; with three both are there."""
+    for count in (2, 3):
+        folders = [results.write("linear_probe", "toy", name, results.probe_rows(1.0, seed, replicates=count), replicates="folds")
+                   for seed, name in enumerate(("good", "poor"))]  # fmt: skip
+        compare("linear_probe", "toy", "good", folders, OUT, Settings(resamples=20))
+        estimates, comparisons = read()
+        columns = [estimates.two_level_low, comparisons.p_two_level, comparisons.two_level_high, comparisons.p_corrected_t]
+        assert {(column != "").any() for column in columns} == {count > 2}
+
+
+def test_folds_are_not_held_against_seeds(results):
+    """Encoders whose replicates are of different kinds are refused, because each kind scatters in its own way."""
+    folders = [results.write("linear_probe", "toy", kind, results.probe_rows(1.0, 0), replicates=kind) for kind in ("folds", "seeds")]
+    with pytest.raises(ProtocolMismatch, match="replicates 'seeds'; expected 'folds'"):
+        compare("linear_probe", "toy", "folds", folders, OUT, Settings(resamples=20))
+
+
 def test_a_mean_that_cannot_be_named_is_refused(results):
     """A second set of the same size is an error; sets that another data set has whole, under names near to these too, are passed over."""
     with pytest.raises(SettingError, match="both would be called Agg-2"):

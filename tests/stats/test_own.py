@@ -84,7 +84,7 @@ def test_every_table_is_there_in_three_forms():
     run(probe(sex=["F", "M"]))
     expected = {"classification", "significance", "calibration", "subgroups", "ranks", "learning_curves"}
     assert {path.name for path in OUT.iterdir()} == {f"{n}.{s}" for n in expected for s in ("csv", "tex", "md")} | {
-        "ranks.svg", "meta.json", "report", "work"}  # fmt: skip
+        "ranks.svg", "meta.json", "page", "work"}  # fmt: skip
     text = "".join((OUT / f"{name}.md").read_text() for name in expected)
     assert "published" not in text.lower() and "docs/decisions" not in text
     assert "No learning curve was measured" in text
@@ -164,23 +164,23 @@ def test_no_identifier_leaves_the_work_folder():
     frame = probe(site=["A", "B"])
     frame["patient_id"], frame["image_id"] = "pat" + frame["patient_id"], "img" + frame["image_id"]
     run(frame)
-    written = [*OUT.glob("*.*"), *OUT.glob("report/*.*")]
+    written = [*OUT.glob("*.*"), *OUT.glob("page/*.*")]
     assert len(written) > 15 and not [path for path in written if "patp" in path.read_text() or "img1" in path.read_text()]
 
 
 @pytest.mark.parametrize("kind", ["probe", "segmented", "reports"])
 def test_the_page_shows_what_the_tables_hold(results, kind):
-    """report/index.html has each table of these predictions, links that lead to its files, no script, no source and no text of a report."""
+    """page/index.html has each table of these predictions, links that lead to its files, no script, no source and no text of a report."""
     frame = {"probe": lambda: probe(sex=["F", "M"]), "segmented": segmented,
              "reports": lambda: results.report_rows(0.5).assign(encoder="a")}[kind]()  # fmt: skip
     run(frame)
-    page = (OUT / "report/index.html").read_text(encoding="utf-8")
+    page = (OUT / "page/index.html").read_text(encoding="utf-8")
     shown = {"probe": "classification", "segmented": "segmentation", "reports": "reports"}[kind]
     assert set(re.findall(r'<h3 id="([^"]+)"', page)) == {shown, "significance"}
     for value in re.findall(r"\d+\.\d", (OUT / f"{shown}.md").read_text().split("|---")[-1].split("\n\n")[0]):
         assert value in page
     links = re.findall(r"""href\s*=\s*["']([^"'#][^"']*)""", page)
-    assert len(links) > 5 and all((OUT / "report" / link).is_file() for link in links)
+    assert len(links) > 5 and all((OUT / "page" / link).is_file() for link in links)
     assert not re.search(r"<(script|link|iframe|object|embed|base)\b|@import|url\(|\bsrc\s*=", page)
     if kind == "reports":
         assert not [text for text in frame["reference"] if text in page]
@@ -223,6 +223,8 @@ def test_folds_are_called_so():
     assert (two_level["folds"] >= two_level["seeds"]).all() and (two_level["folds"] > two_level["seeds"]).any()
     with pytest.raises(SystemExit, match="--replicates: got folds, but one replicate only"):
         run(probe(), "--replicates", "folds")
+    with pytest.raises(SystemExit, match=r"the replicates \[0, 1, 3\]; expected every fold of one split"):
+        run(frame[frame["replicate"] != 2], "--replicates", "folds")
     with pytest.raises(SystemExit) as caught:
         main(["--spec", "a", "--out", "x", "--replicates", "folds"])
     assert caught.value.code == 2
@@ -322,6 +324,19 @@ def test_boundaries_are_shown_where_they_are():
     assert {r["value"] for r in rows("segmentation") if r["encoder"] == "b" and r["metric"] == "nsd"} == {""}
     run(frame.drop(columns=["hd95", "nsd"]))
     assert {r["metric"] for r in rows("segmentation")} == {"dice"} and "HD95" not in (OUT / "segmentation.md").read_text()
+
+
+def test_the_page_knows_of_which_metric_less_is_better():
+    """The encoder with the smallest HD95 leads, and only one that is farther from the outline than a control is below it."""
+    frame = pd.concat([segmented(), segmented().query("encoder == 'b'").assign(encoder="ctrl")])
+    random, distance = np.random.default_rng(5), {"a": 0.01, "b": 0.04, "ctrl": 0.03}
+    frame["hd95"] = frame["encoder"].map(distance) + 0.002 * random.random(len(frame))
+    frame.loc[frame["dice"] == "", "hd95"] = np.nan
+    run(frame, "--controls", "ctrl")
+    page = re.sub(r"<[^>]+>", "", (OUT / "page/index.html").read_text(encoding="utf-8"))
+    ahead = r"HD95 \(less is better\) on own: a 1\.1, ahead of ctrl by 2\.0 \[\+2\.0, \+2\.0\], zero excluded"
+    below = r"b is below the ctrl control in 2 columns\s*Zero excluded: .*HD95 \(less is better\) on own 4\.1 against 3\.1, \+1\.0"
+    assert len(re.findall(ahead, page)) == 2 and re.search(below, page) and "a is below" not in page
 
 
 def _exit(frame: pd.DataFrame) -> str:
