@@ -13,8 +13,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 from scipy.stats import norm
 
+#: Normal quantiles between which those of t are interpolated, to less than a thousandth of their size.
+GRID = np.linspace(-6.0, 6.0, 481)
 #: Resamples multiplied at once, to bound the float64 copy of the counts.
 BLOCK_RESAMPLES = 1024
 
@@ -194,26 +197,43 @@ def interaction_variance(replicates: np.ndarray, replicate_samples: np.ndarray) 
 def two_level(replicates: np.ndarray, replicate_samples: np.ndarray, weights: np.ndarray, overlap: float = 0.0) -> np.ndarray:
     """(B,) mean over drawn training runs of the metric on drawn patients: both sources of variance at once.
 
-    T*_b = mean over r of T_rb + g * sum over r of w_br T_r. Every run scores the same test patients, so runs and patients are crossed
-    and drawn on their own. g gives the drawn runs the variance (1 / R + overlap) (s^2 - I) that training gives their mean, where the
-    interaction I (:func:`interaction_variance`, at most s^2) is left out because the patients' part has it already: drawing T_rb with
-    w_br would count it three times (Owen 2007, Annals of Applied Statistics 1:386-411). NaN where a replicate is undefined.
+    Every run scores the same test patients, so runs and patients are crossed and drawn on their own. With f = 1 / R + overlap,
+
+        D_b  = sqrt(p / v) (mean over r of T_rb - M) + sqrt(R f) sum over r of w_br T_r        p = v - f I, or 0 if that is below 0
+        T*_b = M + S q(D_b / S)                              S^2 = p + f s^2, q(z) = the quantile of t(nu) at Phi(z)
+
+    where M and v are mean and variance of the patients' draws of the mean, s^2 the variance of the runs (ddof 1) and I the
+    interaction (:func:`interaction_variance`). Runs scatter by I on these very patients, so f s^2 has it and p must not: a crossed
+    bootstrap that draws T_rb with w_br would count it three times (Owen 2007, Annals of Applied Statistics 1:386-411). A handful of
+    runs shows its own scatter roughly; q gives the draws the tails of t with Satterthwaite's nu = (R - 1) (S^2 / (f s^2))^2, as
+    :func:`stats.paired.p_corrected_resampled_t` has them, and changes nothing where patients make up nearly all of S^2.
 
     Args:
         replicates: (R,) the metric of each run on the data, R >= 2.
-        replicate_samples: (R, B) the metric of each run on each resample of patients.
+        replicate_samples: (R, B) the metric of each run on each resample of patients; NaN, where one is undefined, gives NaN.
         weights: (B, R) from :func:`replicate_weights`.
         overlap: rho / (1 - rho) for runs whose training is correlated by rho: 0 where they are independent of each other (seeds),
-            R - 2 for R folds of one training set (:func:`stats.paired.p_corrected_resampled_t`).
+            R - 2 for R folds of one training set.
 
-    >>> runs, samples = np.array([0.6, 0.8]), np.array([[0.5, 0.7], [0.7, 0.9]])  # mean on the resamples: 0.6, 0.8
-    >>> two_level(runs, samples, np.array([[0.5, 0.5], [1.0, 0.0]])).round(3)  # both runs are drawn; the first alone, 0.1 lower
-    array([0.6, 0.7])
+    >>> from scipy.stats import t
+    >>> runs, same = np.array([0.4, 0.5, 0.6]), np.array([[0.4] * 3, [0.5] * 3, [0.6] * 3])  # no patient matters: S = 0.1 / sqrt(3)
+    >>> drawn = two_level(runs, same, np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))  # 0.1 is sqrt(3) S
+    >>> drawn.round(4), round(0.1 / np.sqrt(3) * t.ppf(norm.cdf(np.sqrt(3)), 2), 4)
+    (array([0.3126, 0.5   , 0.6874]), np.float64(0.1874))
     """
-    observed = replicates.var(ddof=1)
-    training = observed - min(interaction_variance(replicates, replicate_samples), observed)
-    stretch = np.sqrt((1 + len(replicates) * overlap) * training / observed) if observed > 0 else 0.0
-    return replicate_samples.mean(axis=0) + stretch * (weights @ (replicates - replicates.mean()))
+    runs, means = len(replicates), replicate_samples.mean(axis=0)
+    known = means[np.isfinite(means)]
+    factor, scatter = 1 / runs + overlap, replicates.var(ddof=1)
+    if known.size < 2 or scatter == 0:
+        return means
+    middle, drawn = known.mean(), known.var(ddof=1)
+    patients = max(0.0, drawn - factor * interaction_variance(replicates, replicate_samples))
+    luck = np.sqrt(runs * factor) * (weights @ (replicates - replicates.mean()))
+    moved = (np.sqrt(patients / drawn) * (means - middle) if drawn > 0 else means - middle) + luck
+    variance = patients + factor * scatter
+    freedom = min((runs - 1) * (variance / (factor * scatter)) ** 2, 1e12)
+    quantiles = np.interp(moved / np.sqrt(variance), GRID, stdtrit(freedom, ndtr(GRID)))
+    return middle + np.sqrt(variance) * quantiles
 
 
 @dataclass(frozen=True)

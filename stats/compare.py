@@ -269,7 +269,8 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settin
                 two = None
                 if m.replicates.size >= FEWEST_RUNS and plain:
                     weights = replicate_weights(m.replicates.size, m.samples.size, settings.seed)
-                    two = percentile_interval(two_level(m.replicates, m.replicate_samples, weights, _overlap(m, one.predictions.has_folds)))
+                    drawn = two_level(m.replicates, m.replicate_samples, weights, _overlap(m, one.predictions.has_folds))
+                    two = percentile_interval(drawn.clip(0, 1))  # every metric is a fraction
                 line = lines.get(target) if metric in ("brier", "ece") else None
                 yield row | (dict(zip(LINE_COLUMNS, line.intercept + line.slope, strict=True)) if line else {}) | {
                     "resamples": m.samples.size, "value": m.value, "sd": m.sd, "replicates": m.replicates.size, "median": interval.median,
@@ -428,7 +429,7 @@ def differences(
             both = ms[i].replicates.size == ms[j].replicates.size >= FEWEST_RUNS
             if both:
                 runs, of_runs = ms[i].replicates - ms[j].replicates, ms[i].replicate_samples - ms[j].replicate_samples
-                two = two_level(runs, of_runs, weights[runs.size], _overlap(ms[i], folds))
+                two = two_level(runs, of_runs, weights[runs.size], _overlap(ms[i], folds)).clip(-1, 1)
                 spread = percentile_interval(two)
                 row |= {"two_level_low": spread.low, "two_level_high": spread.high}
                 accident = interaction_variance(runs, of_runs)

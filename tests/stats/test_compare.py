@@ -434,12 +434,18 @@ def test_every_number_of_a_comparison_is_that_of_the_repeated_images(results, ki
 
     overlap = 1 if kind == "folds" else 0  # each of three folds shares one half of its training images with another
 
-    def drawn(runs, samples):  # patients' draws of the mean, and drawn runs without what these patients do to them
-        observed, again = np.var(runs, ddof=1), np.mean([np.var(column, ddof=1) for column in samples.T[known]])
-        accident = max(again - observed, 0)
-        luck = np.sqrt((1 + 3 * overlap) * (observed - min(accident, observed)) / observed) * (weights @ (runs - runs.mean()))
-        assert np.ptp(luck) > 0.01
-        return (samples.mean(axis=0) + luck)[known], accident
+    def drawn(runs, samples):  # patients' draws without what these patients do to single runs, drawn runs, and the tails of t
+        means, observed = samples.mean(axis=0)[known], np.var(runs, ddof=1)
+        accident = max(np.mean([np.var(column, ddof=1) for column in samples.T[known]]) - observed, 0)
+        training = (1 / 3 + overlap) * observed
+        patients = max(np.var(means, ddof=1) - (1 / 3 + overlap) * accident, 0)
+        luck = np.sqrt(1 + 3 * overlap) * (weights @ (runs - runs.mean()))[known]
+        moved = np.sqrt(patients / np.var(means, ddof=1)) * (means - means.mean()) + luck
+        scale, freedom = np.sqrt(training + patients), 2 * ((training + patients) / training) ** 2
+        return means.mean() + scale * student.ppf(norm.cdf(moved / scale), freedom), accident
+
+    def ends(draws, least):  # of fractions, which t's quantiles can leave; they are interpolated in a table
+        return pytest.approx(np.percentile(draws.clip(least, 1), [2.5, 97.5]), rel=1e-3)
 
     both, accident = drawn(good_runs - poor_runs, good - poor)
     expected = {
@@ -449,7 +455,6 @@ def test_every_number_of_a_comparison_is_that_of_the_repeated_images(results, ki
         "p_non_inferior": (1 + (delta <= -margin).sum()) / (1 + delta.size),
         "p_equivalent": (1 + max((delta <= -margin).sum(), (delta >= margin).sum())) / (1 + delta.size),
         "p_two_level": (1 + (both <= 0).sum()) / (1 + both.size),
-        "two_level_low": np.percentile(both, 2.5), "two_level_high": np.percentile(both, 97.5),
     }  # fmt: skip
     if kind == "folds":
         training = (1 / 3 + overlap) * np.var(good_runs - poor_runs, ddof=1)
@@ -458,9 +463,11 @@ def test_every_number_of_a_comparison_is_that_of_the_repeated_images(results, ki
         expected["p_corrected_t"] = student.sf(t, 2 * (variance / training) ** 2)
     assert {name: float(row[name]) for name in expected} == pytest.approx(expected, abs=1e-9)
     left_out = areas(frames["good"], leave_some_out(draws).of_images(results.patients)).mean(axis=0)
+    assert [float(row[name]) for name in ("two_level_low", "two_level_high")] == ends(both, -1)
     two, _ = drawn(good_runs, good)
-    ends = [*bca_interval(good.mean(axis=0), float(mine["value"]), left_out), *np.percentile(two, [2.5, 97.5])]
-    assert [float(mine[name]) for name in ("bca_low", "bca_high", "two_level_low", "two_level_high")] == pytest.approx(ends, abs=1e-9)
+    assert [float(mine[name]) for name in ("two_level_low", "two_level_high")] == ends(two, 0)
+    bca = bca_interval(good.mean(axis=0), float(mine["value"]), left_out)
+    assert [float(mine[name]) for name in ("bca_low", "bca_high")] == pytest.approx(bca, abs=1e-9)
 
 
 def test_seeds_have_no_corrected_t(results):
