@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                          help="encoders that know nothing (random weights, raw pixels): set apart in every table, never the best "
                          "other encoder that the reference is tested against, never bold or underlined")  # fmt: skip
     options.add_argument("--replicates", choices=("folds", "seeds"),
-                         help="what the column replicate counts; folds get a corrected t and wider two-level intervals")  # fmt: skip
+                         help="what the column replicate counts; of folds it is known how much of their training they share")  # fmt: skip
     options.add_argument("--resamples", type=int, metavar="B", help="bootstrap resamples (default 2000)")
     options.add_argument("--seed", type=int, help="of every draw (default 0)")
     options.add_argument("--unit", choices=("patient", "study", "image"), help="what is resampled (default patient)")
