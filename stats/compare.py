@@ -412,7 +412,8 @@ def differences(
     margin = None if metric in WITHOUT_MARGIN else settings.margin
     observed = values[first] - values[second]
     flipped = _flipped(ms, signs)  # linear in the encoder, so one product per encoder serves all its pairs
-    weights = {runs: replicate_weights(runs, samples.shape[1], settings.seed) for runs in {m.replicates.size for m in ms} if runs > 1}
+    weights = {runs: replicate_weights(runs, samples.shape[1], settings.seed) for runs in {m.replicates.size for m in ms}
+               if runs >= FEWEST_RUNS}  # fmt: skip
     error = _correlations(samples)
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for start in range(0, len(pairs), PAIRS):
@@ -432,7 +433,7 @@ def differences(
                 two = two_level(runs, of_runs, weights[runs.size], _overlap(ms[i], folds)).clip(-1, 1)
                 spread = percentile_interval(two)
                 row |= {"two_level_low": spread.low, "two_level_high": spread.high}
-                accident = interaction_variance(runs, of_runs)
+                accident = interaction_variance(runs, of_runs) if folds else 0.0
             if flipped is not None:
                 turned = flipped[i] - flipped[j]
                 row["p_sign_flip_two_sided"] = p_sign_flip(abs(observed[number]), np.abs(turned))
