@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image, ImageFile
 
 from . import dicom
@@ -100,7 +101,7 @@ def _decode_picture(content: bytes, where: Source, intensity: str) -> Decoded:
             elif mode == "F":
                 raise DataError(where, "floating-point image", expected="8 or 16 bits per pixel")
             else:
-                pixels, bits = np.asarray(picture.convert("L")), 8
+                pixels, bits = _grey(picture if mode == "L" else picture.convert("L")), 8
     except DataError:
         raise
     except Image.UnidentifiedImageError:
@@ -113,6 +114,14 @@ def _decode_picture(content: bytes, where: Source, intensity: str) -> Decoded:
         codes, values = dicom.coded(pixels)
         pixels = _stretched(codes, values.clip(*np.percentile(pixels, [1, 99])) if intensity == "percentile" else values, bits)
     return Decoded(pixels, bits, "MONOCHROME2", name)
+
+
+def _grey(picture: Image.Image) -> np.ndarray:
+    """(H, W) uint8 of a picture of mode L, in Pillow's own memory: `np.asarray` copies them twice."""
+    try:
+        return pa.array(picture).to_numpy().reshape(picture.height, picture.width)
+    except ValueError:  # more than 16 MiB, which Pillow keeps in several pieces
+        return np.asarray(picture)
 
 
 def _decode_raw(content: bytes, where: Source) -> Decoded:

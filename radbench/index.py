@@ -292,7 +292,8 @@ def _open(record: Record, max_side: int | None, intensity: str) -> tuple[Record,
     if max_side and max(rows, cols) > max_side:
         scale, top = max_side / max(rows, cols), np.iinfo(image.pixels.dtype).max
         small = resize(image.pixels, round(rows * scale), round(cols * scale), "bicubic")
-        image = dataclasses.replace(image, pixels=np.clip(np.round(small), 0, top).astype(image.pixels.dtype))
+        np.clip(np.rint(small, out=small), 0, top, out=small)  # bicubic overshoots; in place, which halves the time
+        image = dataclasses.replace(image, pixels=small.astype(image.pixels.dtype))
     image.sha256  # noqa: B018  hashed here, so that the thread which writes need not
     return record, image, dhash(image.pixels).hex(), ""
 

@@ -74,6 +74,17 @@ def test_sixteen_bit_png_is_not_clipped(tmp_path):
     assert decoded.bits == 16 and decoded.pixels.max() == 65535 and len(np.unique(decoded.pixels)) > 3000
 
 
+@pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "RGB"])
+@pytest.mark.parametrize("shape", [(61, 83), (4097, 4097)])  # the second is more than Pillow keeps in one piece
+def test_pixels_are_those_of_pillows_conversion(mode, shape, tmp_path):
+    """A picture of 8 bits has the pixels that numpy copies out of Pillow's conversion to grey."""
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)).convert(mode)
+    picture.save(tmp_path / "x.png", compress_level=1)
+    decoded = decode(tmp_path / "x.png")
+    assert decoded.bits == 8 and decoded.pixels.dtype == np.uint8
+    np.testing.assert_array_equal(decoded.pixels, np.array(picture.convert("L")))
+
+
 def test_a_decompression_bomb_is_refused(tmp_path):
     """A small file that claims a huge picture is a named error, not memory."""
     import struct
