@@ -5,8 +5,8 @@ AUPRC and AUROC look at the order of scores only; a probe can rank well and stil
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy.optimize import brentq
@@ -56,20 +56,47 @@ def equal_mass_bins(probability: np.ndarray, bins: int = BINS) -> Bins:
     return Bins(of_image, int(of_image.max()) + 1)
 
 
-def calibration_gaps(weight: np.ndarray, probability: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """(..., bins) gap of each bin, (sum of probabilities - positives) / images of all bins; above 0 where too much is promised.
+@dataclass(frozen=True)
+class Gaps:
+    """How far the bins of a calibration error are from what was said, and what chance does to them. All are shares of the images.
 
-    The expected calibration error is the sum of their sizes (Guo et al. 2017, equation 3), a fraction, 0 is best.
+    Attributes:
+        gap: (J,) summed probabilities - positives of each bin; above 0 where too much is promised. The expected calibration error is
+            the sum of their sizes (Guo et al. 2017, equation 3), a fraction, 0 is best.
+        said: (J,) summed probabilities of each bin.
+        size: (J,) images of each bin.
+        image: (J,) what one image weighs: 1 / images, or of a mean its share of that.
+        drawn, drawn_size: (B, J) gap and size on each resample of patients.
 
-    Args:
-        weight, probability, positive: (..., bins) images, summed probabilities and positives of each bin.
-
-    >>> gaps = calibration_gaps(np.array([2.0, 2.0]), np.array([0.2, 1.6]), np.array([0.0, 1.0]))
-    >>> gaps, np.abs(gaps).sum()
-    (array([0.05, 0.15]), np.float64(0.2))
+    >>> gaps = Gaps.of(np.array([[2.0, 2.0], [0.2, 1.6], [0.0, 1.0]]), np.array([[[1.0, 3.0], [0.1, 2.4], [0.0, 1.0]]]))
+    >>> gaps.gap, np.abs(gaps.gap).sum(), gaps.drawn, gaps.drawn_size
+    (array([0.05, 0.15]), np.float64(0.2), array([[0.025, 0.35 ]]), array([[0.25, 0.75]]))
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (probability - positive) / weight.sum(axis=-1, keepdims=True)
+
+    gap: np.ndarray
+    said: np.ndarray
+    size: np.ndarray
+    image: np.ndarray
+    drawn: np.ndarray
+    drawn_size: np.ndarray
+
+    @classmethod
+    def of(cls, sums: np.ndarray, drawn: np.ndarray) -> Gaps:
+        """From (3, J) images, summed probabilities and positives of each bin, and (B, 3, J) the same on each resample."""
+        size, said, positive = sums / sums[0].sum()
+        with np.errstate(invalid="ignore", divide="ignore"):  # a resample without any image: NaN
+            shares = drawn / drawn[:, :1].sum(axis=2, keepdims=True)
+        return cls(said - positive, said, size, np.full(size.shape, 1 / sums[0].sum()), shares[:, 1] - shares[:, 2], shares[:, 0])
+
+    @classmethod
+    def mean(cls, parts: Sequence[Gaps]) -> Gaps:
+        """Of a mean over replicates or labels: all their bins, so weighted that their sizes add up to the mean of the errors."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts], axis=-1) / len(parts) for field in fields(cls)))
+
+    def variance(self, gap: np.ndarray) -> np.ndarray:
+        """(J,) of each bin if its true gap were ``gap`` and images independent: binomial, of the positives there would then be."""
+        positive = np.clip(self.said - gap, 0, self.size)
+        return self.image * positive * (1 - positive / self.size)
 
 
 def boundary_tails(distance: float, alpha: float = 0.05) -> tuple[float, float]:
@@ -104,83 +131,123 @@ def boundary_tails(distance: float, alpha: float = 0.05) -> tuple[float, float]:
     return alpha - above, above
 
 
-def calibration_interval(gaps: np.ndarray, drawn: np.ndarray, level: float = 0.95) -> Interval:
+def calibration_interval(gaps: Gaps, level: float = 0.95) -> Interval:
     """Interval of an expected calibration error, the sum of |gaps|, by inverting a test.
 
     Noise adds to a sum of absolute values, so the error lies above the truth, and its resamples lie above it once more: no
-    percentile of them covers. But the gaps themselves are plain means, whose noise the resamples do show. So ask of each
-    possible error t: were the true gaps t s, with sum |s| = 1, and were the resampled noise added to them, would the
-    observed error be among the 95 % that are accepted? The interval holds the t of which the answer is yes (Davison and
+    percentile of them covers. So ask of each possible error t: were the true gaps t s, with sum |s| = 1, and were noise added to them,
+    would the observed error be among the 95 % that are accepted? The interval holds the t of which the answer is yes (Davison and
     Hinkley 1997, chapter 5: inversion of significance tests). An error cannot be below 0, so near 0 the accepted errors reach down
     further than up (:func:`boundary_tails`).
+
+    A study whose true gaps are c would show r (c + z SE(c)). r is the size of a bin on a resample over its size: how many images fall
+    into it moves its gap in proportion. z SE(c) is the noise of the positives among them, normal with the size that it would have
+    under c: binomial, times the bin's design effect, the ratio of the resampled to the binomial variance under the observed gaps;
+    z has the correlations of the resamples. Size and shape of the resamples themselves hang on the positives that happened to be
+    there: of none, they show no noise. Positives are whole images, from none to all of a bin, so they are rounded: of one bin
+    this is Wilson's score interval with correction for continuity (Wilson 1927, Journal of the American Statistical Association
+    22:209-212; Newcombe 1998, Statistics in Medicine 17:857-872). The error of a c that no bin can hold is that of what is left.
 
     How the error spreads over the bins, s, is unknown: once it is taken as observed, and once half-way between that and an even
     spread in standard errors, because noise scatters the observed gaps more than the true ones; the interval is the wider of both.
     The lower end is often 0: nothing then speaks against perfect calibration.
 
     Args:
-        gaps: (J,) signed gap of each bin, sum of probabilities minus positives, as a share of the images; of a mean over
-            replicates and labels all their bins, divided by the number of replicates and labels.
-        drawn: (B, J) the same bins on each resample of patients; ``DRAWS`` are enough.
+        gaps: ``DRAWS`` resamples are enough.
 
     Returns:
         Fractions. ``median`` is the error of which half of the studies would show less than was observed: an estimate
-        without the bias, which may be 0. An error is at most 1, which is the upper end where there are too few resamples for any
-        other (below 39 at 95 %).
+        without the bias, which may be 0. The upper end is the largest error that the bins can hold, at most 1, where there are too few
+        resamples to refuse any (below 39 at 95 %).
 
-    >>> noise = 0.01 * np.linspace(-1, 1, 101)[:, None]
-    >>> interval = calibration_interval(np.array([0.1]), 0.1 + noise)
-    >>> round(interval.low, 4), round(interval.median, 4), round(interval.high, 4)
-    (0.0905, 0.1, 0.1098)
-    >>> calibration_interval(np.array([0.002]), 0.002 + noise).low
+    >>> def one_bin(gap):  # of 2,500 images, half of which were said to be positive; the SD of its noise is 0.01
+    ...     drawn = gap + 0.01 * ndtri((np.arange(2000)[:, None] + 0.5) / 2000)
+    ...     return Gaps(np.array([gap]), np.array([0.5]), np.ones(1), np.array([1 / 2500]), drawn, np.ones((2000, 1)))
+    >>> interval = calibration_interval(one_bin(0.1))
+    >>> round(interval.low, 2), round(interval.median, 2), round(interval.high, 2)
+    (0.08, 0.1, 0.12)
+    >>> calibration_interval(one_bin(0.002)).low
     0.0
     """
-    noise = drawn - gaps
-    noise = noise[np.isfinite(noise).all(axis=1)]
-    if not len(noise):
+    finite = np.isfinite(gaps.drawn).all(axis=1)
+    drawn, ratio = gaps.drawn[finite], gaps.drawn_size[finite] / gaps.size
+    if not len(drawn):
         return Interval(np.nan, np.nan, np.nan, np.nan, 0)
-    observed, scale = float(np.abs(gaps).sum()), noise.std(axis=0)
-    if not gaps.any() and not scale.any():
-        return Interval(0.0, 0.0, 0.0, 0.0, len(noise))
-    without = np.abs(noise).sum(axis=1)  # what studies would show of perfect probabilities
-    furthest = 2 * (observed + float(without.max()))  # every draw exceeds the observed error there
-    of_nothing = np.median(without)
+    observed = float(np.abs(gaps.gap).sum()) - 1e-12  # what is shown can be cut to the very same number, and is then not below it
+    standard, design_effect = _noise(gaps, drawn - ratio * gaps.gap)
+    all_positive, none_positive = gaps.said - gaps.size, gaps.said
 
-    def errors(true: float, shape: np.ndarray) -> np.ndarray:
-        """What studies would show whose true error is `true` and spreads like `shape`."""
-        return np.abs(true * shape + noise).sum(axis=1)
+    def standard_error(true: np.ndarray) -> np.ndarray:
+        return np.sqrt(design_effect * gaps.variance(true))
+
+    def true_gaps(error: float, shape: np.ndarray) -> np.ndarray:
+        return np.clip(error * shape, all_positive, none_positive)
+
+    def errors(error: float, shape: np.ndarray) -> np.ndarray:
+        """What studies would show whose true error is `error` and spreads like `shape`."""
+        true = true_gaps(error, shape)
+        positive = standard * (standard_error(true) / gaps.image)  # symmetric: its sign does not matter
+        positive += (gaps.said - true) / gaps.image
+        np.minimum(np.maximum(np.rint(positive, out=positive), 0, out=positive), gaps.size / gaps.image, out=positive)
+        positive *= gaps.image
+        shown = np.subtract(gaps.said, positive, out=positive)
+        return np.einsum("bj,bj->b", np.abs(shown, out=shown), ratio)
 
     def tails(shown: np.ndarray) -> tuple[float, float]:
         rise = np.median(shown) - of_nothing
         return boundary_tails(float(rise / max(shown.std(), 1e-12)), 1 - level)
 
-    def too_small(true: float, shape: np.ndarray) -> float:
-        """Above 0 while the observed error is larger than `true` would show."""
-        shown = errors(true, shape)
+    def too_small(error: float, shape: np.ndarray) -> float:
+        """Above 0 while the observed error is larger than `error` would show."""
+        shown = errors(error, shape)
         return observed - float(np.quantile(shown, 1 - tails(shown)[1]))
 
-    def too_large(true: float, shape: np.ndarray) -> float:
-        """Above 0 as soon as the observed error is smaller than `true` would show; the observation counts as one of the draws."""
-        shown = errors(true, shape)
-        return tails(shown)[0] - (1 + np.count_nonzero(shown <= observed)) / (len(shown) + 1)
+    def too_large(error: float, shape: np.ndarray) -> float:
+        """Above 0 as soon as the observed error is smaller than `error` would show; the observation counts as one of the draws."""
+        shown = errors(error, shape)
+        return tails(shown)[0] - (1 + np.count_nonzero(shown <= observed + 2e-12)) / (len(shown) + 1)
 
-    def half(true: float, shape: np.ndarray) -> float:
-        return observed - float(np.median(errors(true, shape)))
+    def half(error: float, shape: np.ndarray) -> float:
+        return observed - float(np.median(errors(error, shape)))
 
     def crossing(function: Callable[[float, np.ndarray], float], shape: np.ndarray) -> float:
-        """Where the function changes its sign; the end of the range where it does not."""
-        first, last = function(0.0, shape), function(furthest, shape)
-        if first * last >= 0:
-            return furthest if function is too_large else 0.0
-        return brentq(function, 0.0, furthest, args=(shape,), xtol=1e-6)
+        """The error at which the function changes its sign; none or the largest where it does not."""
+        room = np.where(shape > 0, none_positive, -all_positive)[shape != 0]
+        furthest = float((room / np.abs(shape[shape != 0])).max())  # no bin can hold more
+        below, start, end = function(0.0, shape) > 0, 0.0, min(furthest, max(observed, of_nothing, 1e-6))
+        if not below and function is not too_large:
+            return 0.0
+        while (function(end, shape) > 0) == below and end < furthest:
+            start, end = end, min(2 * end, furthest)
+        if (function(end, shape) > 0) != below:
+            end = brentq(function, start, end, args=(shape,), xtol=1e-6)
+        return float(np.abs(true_gaps(end, shape)).sum())
 
-    even = np.copysign(scale, gaps) / max(scale.sum(), 1e-300)
-    seen = gaps / observed if observed else even
+    sign = np.where(gaps.gap == 0, np.where(gaps.said < gaps.size / 2, -1, 1), np.sign(gaps.gap))  # to where there is room
+    scale = standard_error(np.zeros_like(gaps.gap))
+    scale = scale if scale.any() else gaps.size  # nothing but noughts and ones was said
+    even = sign * scale / scale.sum()
+    seen = gaps.gap / np.abs(gaps.gap).sum() if gaps.gap.any() else even
+    of_nothing = float(np.median(errors(0.0, even)))
     between = seen + even
     shapes = seen, between / np.abs(between).sum()
-    sd = float(np.abs(gaps + noise).sum(axis=1).std(ddof=1)) if len(noise) > 1 else np.nan
+    sd = float(np.abs(drawn).sum(axis=1).std(ddof=1)) if len(drawn) > 1 else np.nan
     low, high = min(crossing(too_small, one) for one in shapes), max(crossing(too_large, one) for one in shapes)
-    return Interval(crossing(half, seen), low, min(1.0, high), sd, len(noise))
+    return Interval(crossing(half, seen), low, high, sd, len(drawn))
+
+
+def _noise(gaps: Gaps, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B, J) standard normal numbers that are correlated as `noise` (B, J) is, the same at every call; (J,) design effects.
+
+    One positive image with a design effect of 1 is added to each bin, which may hold none.
+    """
+    covariance = np.cov(noise, rowvar=False, ddof=0).reshape(len(gaps.gap), -1)
+    variance = np.diag(covariance)
+    sd = np.sqrt(np.where(variance > 0, variance, 1.0))
+    correlation = covariance / np.outer(sd, sd) + np.diag(variance <= 0)
+    one_image = gaps.image**2
+    effect = (variance + one_image) / (gaps.variance(gaps.gap) + one_image)
+    return np.random.default_rng(0).multivariate_normal(np.zeros(len(sd)), correlation, len(noise), check_valid="ignore"), effect
 
 
 @dataclass(frozen=True)

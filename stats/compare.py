@@ -264,7 +264,7 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settin
                 yield row | {"state": "not_computed", "reason": "not in this encoder's predictions"}
             else:
                 plain = m.gaps is None  # percentiles of resamples cover
-                interval = percentile_interval(m.samples) if m.gaps is None else calibration_interval(*m.gaps)
+                interval = percentile_interval(m.samples) if m.gaps is None else calibration_interval(m.gaps)
                 bca = bca_interval(m.samples, m.value, one.jackknife[target, metric]) if m.state == "ok" and plain else (None, None)
                 two = None
                 if m.replicates.size >= FEWEST_RUNS and plain:

@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 
 from .bootstrap import PatientResamples
-from .calibration import DRAWS, brier_terms, calibration_gaps, equal_mass_bins
+from .calibration import DRAWS, Gaps, brier_terms, equal_mass_bins
 from .predictions import first_replicate
 from .ranking import average_precision_and_auroc
 from .text import BLEU_COLUMNS, corpus_bleu4, f1_counts, macro_f1
@@ -71,7 +71,7 @@ class Measurement:
         patient_sums: (P,) per-patient sums of the per-image metric (mean over replicates) for metrics that are means
             over images, else None; ``n_images`` is their divisor.
         patient_images: (P,) images of each patient, beside ``patient_sums``.
-        gaps: (J,) and (B, J) signed gaps of the bins of a calibration error, whose sizes add up to it, on the data and on resamples.
+        gaps: of the bins of a calibration error, whose sizes add up to it, on the data and on resamples; else None.
         state: ``ok``, ``undefined`` (the test set lacks a class) or ``not_computed``.
         reason: why it is not ``ok``, or what a mean leaves out.
 
@@ -91,7 +91,7 @@ class Measurement:
     false_positive_images: int | None = None
     patient_sums: np.ndarray | None = None
     patient_images: np.ndarray | None = None
-    gaps: tuple[np.ndarray, np.ndarray] | None = None
+    gaps: Gaps | None = None
     state: str = "ok"
     reason: str = ""
 
@@ -185,18 +185,17 @@ def _calibration(
     with np.errstate(invalid="ignore", divide="ignore"):
         brier = (totals[:, 1:] / totals[:, :1]).T
     whole, totals = sums.sum(axis=0), resamples.first(DRAWS).resampled(sums)  # one product for all bins
-    gaps, drawn, start = [], [], 1 + replicates
+    gaps, start = [], 1 + replicates
     for cut in bins:
         stop = start + 3 * cut.count
-        gaps.append(calibration_gaps(*whole[start:stop].reshape(3, -1)))
-        drawn.append(calibration_gaps(*np.moveaxis(totals[:, start:stop].reshape(len(totals), 3, -1), 1, 0)))
+        gaps.append(Gaps.of(whole[start:stop].reshape(3, -1), totals[:, start:stop].reshape(len(totals), 3, -1)))
         start = stop
-    errors, samples = (np.array([np.abs(one).sum(axis=-1) for one in of]) for of in (gaps, drawn))
+    errors = np.array([np.abs(one.gap).sum() for one in gaps])
+    samples = np.array([np.abs(one.drawn).sum(axis=1) for one in gaps])
     return [
         Measurement(label, "brier", terms.mean(axis=1), brier, **size, patient_sums=sums[:, 1 : 1 + replicates].mean(axis=1),
                     patient_images=sums[:, 0]),
-        Measurement(label, "ece", errors, samples, **size,
-                    gaps=(np.concatenate(gaps) / replicates, np.concatenate(drawn, axis=1) / replicates)),
+        Measurement(label, "ece", errors, samples, **size, gaps=Gaps.mean(gaps)),
     ]  # fmt: skip
 
 
@@ -219,16 +218,10 @@ def _mean_over_labels(found: Sequence[Measurement], labels: set[str]) -> list[Me
                 np.mean([m.replicates for m in defined], axis=0), np.mean([m.replicate_samples for m in defined], axis=0),
                 **{name: max(getattr(m, name) for m in defined) for name in ("n_images", "n_patients", "n_units")},
                 reason=f"without {', '.join(left_out)} (undefined)" if left_out else "",
-                gaps=_concatenated([m.gaps for m in defined]) if metric in BIASED_UP else None,
+                gaps=Gaps.mean([m.gaps for m in defined]) if metric in BIASED_UP else None,
             )
         )  # fmt: skip
     return means
-
-
-def _concatenated(gaps: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Gaps of a mean over labels: the sum of their sizes is the mean of the labels' sums."""
-    one, drawn = zip(*gaps, strict=True)
-    return np.concatenate(one) / len(gaps), np.concatenate(drawn, axis=1) / len(gaps)
 
 
 def segmentation(rows: pd.DataFrame, resamples: PatientResamples) -> list[Measurement]:

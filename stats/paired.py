@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import binom, norm, t, wilcoxon
 
+from .bootstrap import patient_variance
+
 
 def p_two_sided(one: float, other: float) -> float:
     """Two-sided p from a test's one-sided p of the two directions: twice the smaller, at most 1; NaN where one is.
@@ -53,8 +55,8 @@ def p_corrected_resampled_t(differences: np.ndarray, overlap: float, patients: f
 
     Such an s^2 is about training given the test images (T + I, see `stats.bootstrap.interaction_variance`), so that by the law of total
     variance p is that of the difference which training has on average, over samples of patients: v - f I, where v is the variance
-    of the mean over these very replicates. Degrees of freedom are Satterthwaite's (1946, Biometrics Bulletin 2:110-114), p taken as
-    known: k - 1 for p = 0, more the larger the share of p.
+    of the mean over these very replicates (`stats.bootstrap.patient_variance`). Degrees of freedom are Satterthwaite's (1946,
+    Biometrics Bulletin 2:110-114), p taken as known: k - 1 for p = 0, more the larger the share of p.
 
     Args:
         differences: (k,) one difference per replicate.
@@ -79,7 +81,7 @@ def p_corrected_resampled_t(differences: np.ndarray, overlap: float, patients: f
         return np.nan
     factor = 1 / k + overlap
     mean, training = differences.mean(), factor * differences.var(ddof=1)
-    variance = training + np.maximum(0.0, patients - factor * interaction)
+    variance = training + patient_variance(patients, training, factor * interaction)
     if variance == 0:
         return 0.5 if mean == 0 else float(mean < 0)
     freedom = (k - 1) * (variance / training) ** 2 if training > 0 else np.inf

@@ -171,6 +171,14 @@ def test_two_levels_add_their_variances():
     assert found.var() == pytest.approx((training + patient.var()) * freedom / (freedom - 2), rel=0.03)
 
 
+def test_two_levels_are_never_far_narrower_than_the_patients_alone():
+    """Runs that happen to agree, though patients do something else to each, have draws of half of the patients' variance or more."""
+    random = np.random.default_rng(0)
+    samples = 0.02 * random.normal(size=20000) + 0.05 * random.normal(size=(3, 20000))
+    drawn = two_level(np.array([0.5, 0.5001, 0.4999]), 0.5 + samples, replicate_weights(3, 20000, seed=0))
+    assert drawn.var() == pytest.approx(samples.mean(axis=0).var() / 2, rel=0.02)
+
+
 @pytest.mark.parametrize("folds", [False, True], ids=["seeds", "folds"])
 @pytest.mark.parametrize(("training", "accident"), [(0.05, 1.5), (0.2, 0.1)], ids=["interaction", "training"])
 def test_two_levels_cover_other_patients_and_other_training(folds, training, accident):

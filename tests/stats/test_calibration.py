@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 from scipy.special import logit as logit_of
-from scipy.stats import foldnorm, norm
+from scipy.stats import binomtest, foldnorm, norm, ttest_1samp
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
@@ -13,7 +13,7 @@ from statsmodels.api import Logit, add_constant
 
 from stats import measures
 from stats.bootstrap import resample_patients
-from stats.calibration import boundary_tails, brier_terms, calibration_gaps, calibration_interval, equal_mass_bins, recalibration_line
+from stats.calibration import Gaps, boundary_tails, brier_terms, calibration_interval, equal_mass_bins, recalibration_line
 
 
 def simulated(n=4000, seed=0):
@@ -33,10 +33,11 @@ def test_calibration_error_is_that_of_scikit_learns_curve():
     target, probability = simulated()
     probability = probability**1.4  # miscalibrated
     bins = equal_mass_bins(probability)
-    sums = [np.bincount(bins.of_image, weights=w, minlength=bins.count) for w in (np.ones(4000), probability, target)]
+    sums = np.array([np.bincount(bins.of_image, weights=w, minlength=bins.count) for w in (np.ones(4000), probability, target)])
     observed, said = calibration_curve(target, probability, n_bins=10, strategy="quantile")
     assert sums[0] == pytest.approx(np.full(10, 400)) and len(observed) == 10
-    assert np.abs(calibration_gaps(*sums)).sum() == pytest.approx(np.abs(observed - said).mean(), abs=1e-4)  # their edges interpolate
+    error = np.abs(Gaps.of(sums, sums[None]).gap).sum()
+    assert error == pytest.approx(np.abs(observed - said).mean(), abs=1e-4)  # their edges interpolate
 
 
 def test_equal_probabilities_share_a_bin():
@@ -156,7 +157,8 @@ def test_resampled_errors_are_those_of_the_repeated_images():
         assert found["brier"].samples[b] == pytest.approx(brier_score_loss(target[repeated], probability[repeated]), abs=1e-12)
         sums = [np.bincount(bins.of_image[repeated], weights=w[repeated], minlength=bins.count)
                 for w in (np.ones(60), probability, target.astype(float))]  # fmt: skip
-        assert found["ece"].samples[b] == pytest.approx(np.abs(calibration_gaps(*sums)).sum(), abs=1e-12)
+        gap = (sums[1] - sums[2]) / len(repeated)
+        assert found["ece"].samples[b] == pytest.approx(np.abs(gap).sum(), abs=1e-12)
 
 
 @pytest.mark.parametrize("distance", [0.0, 0.2, 0.7, 1.3, 1.9, 2.5])
@@ -172,46 +174,91 @@ def test_errors_near_a_boundary_are_divided_as_feldman_and_cousins_do(distance):
     assert [below, above] == pytest.approx([lowest, norm.sf(accepted.max() - distance)], abs=3e-4)
 
 
-def test_the_interval_of_one_bin_far_from_zero_is_the_basic_bootstrap_interval():
-    """With one bin whose gap is far from 0 the test inversion is value - percentiles of the noise (Davison and Hinkley, eq. 5.6)."""
-    noise = np.random.default_rng(0).gamma(2, 0.01, size=(3999, 1)) - 0.02
-    interval = calibration_interval(np.array([0.4]), 0.4 + noise)
-    low, median, high = 0.4 - np.percentile(noise, [97.5, 50, 2.5])
-    np.testing.assert_allclose(
-        [interval.low, interval.median, interval.high], [low, median, high], atol=1e-4
-    )  # the upper end counts draws: one step
+def bins_of(gap, noise, said, images=1000):
+    """Equally large bins with such gaps, each of which was said to hold the share `said` / bins of all images."""
+    gap = np.array(gap, dtype=float)
+    size = np.full(gap.size, 1 / gap.size)
+    return Gaps(gap, said * size, size, np.full(gap.size, 1 / images), gap + noise, np.broadcast_to(size, noise.shape))
+
+
+def resampled(target, *said, resamples=4000):
+    """The gaps of probabilities (n,), or of the mean over several, and of their resamples; each image is a patient."""
+    ids = np.array([f"{k:05d}" for k in range(len(target))], dtype=object)
+    draws, parts = resample_patients(ids, resamples, seed=0), []
+    for one in said:
+        cut = equal_mass_bins(one)
+        per_bin = np.zeros((one.size, 3, cut.count))
+        per_bin[np.arange(one.size), :, cut.of_image] = np.stack([np.ones(one.size), one, target], axis=1)
+        parts.append(Gaps.of(per_bin.sum(axis=0), draws.resampled(per_bin)))
+    return Gaps.mean(parts)
+
+
+@pytest.mark.parametrize(("positive", "images"), [(30, 100), (3, 100), (1, 40), (0, 50), (8, 300)])
+def test_the_interval_of_one_bin_is_wilsons_score_interval(positive, images):
+    """A constant probability far from the truth: what was said minus the interval is Wilson's for the share of positives, with correction
+    for continuity (scipy), also of one positive, below which no resample goes, and of none, where resamples show no noise."""
+    target, said = np.arange(images) < positive, 0.9
+    interval = calibration_interval(resampled(target, np.full(images, said)))
+    wilson = binomtest(positive, images).proportion_ci(method="wilsoncc")
+    width = wilson.high - wilson.low
+    assert said - interval.low == pytest.approx(wilson.high, abs=0.04 * width)  # 4,000 draws
+    assert said - interval.high == pytest.approx(wilson.low, abs=0.04 * width)
+
+
+def test_the_interval_of_a_shift_is_that_of_a_mean():
+    """Probabilities in ten bins that are all far too high: the error is a mean of differences, and so is its interval (scipy's t)."""
+    random = np.random.default_rng(0)
+    said = expit(1.0 + 0.8 * random.normal(size=3000))
+    target = random.random(3000) < said / 12
+    interval = calibration_interval(resampled(target, said))
+    low, high = ttest_1samp(said - target, 0).confidence_interval()
+    assert [interval.low, interval.high] == pytest.approx([low, high], abs=0.05 * (high - low))
+
+
+def test_equal_replicates_add_no_evidence_on_calibration():
+    """The interval of the mean over five equal replicates is that of one of them."""
+    target, said = simulated(600)
+    once, again = (calibration_interval(resampled(target, *[said**1.3] * times)) for times in (1, 5))
+    assert [again.low, again.median, again.high] == pytest.approx([once.low, once.median, once.high], abs=0.04 * (once.high - once.low))
+
+
+def test_noughts_and_ones_without_an_error_have_an_interval():
+    """Where forty images are all right, the rate of errors can be of the size that the rule of three says, 3 / 40, and not 0 alone."""
+    interval = calibration_interval(resampled(np.arange(40) < 12, (np.arange(40) < 12).astype(float)))
+    assert interval.low == interval.median == 0 and 0.04 < interval.high < 0.1
 
 
 def test_the_interval_of_one_bin_with_normal_noise_is_that_of_the_folded_normal():
-    """One bin with normal noise: each end solves the folded normal's distribution function, with the tails of that end's own distance."""
-    noise = 0.1 * norm.ppf((np.arange(4000) + 0.5) / 4000)[:, None]
+    """One bin: each end solves the folded normal's distribution function, with the tails and the noise of that end's own distance; the
+    noise goes with the square root of the binomial variance there."""
+    noise = 0.1 * norm.ppf((np.arange(20000) + 0.5) / 20000)[:, None]
 
     def shown(error):
-        return foldnorm(error / 0.1, scale=0.1)
+        sd = 0.1 * np.sqrt((0.5 - error) * (0.5 + error) / ((0.5 - observed) * (0.5 + observed)))
+        return foldnorm(error / sd, scale=sd)
 
     def tails(end):
         return boundary_tails((shown(end).median() - shown(0).median()) / shown(end).std())
 
     for observed in (0.05, 0.15, 0.21, 0.3):
-        interval = calibration_interval(np.array([observed]), observed + noise)
+        interval = calibration_interval(bins_of([observed], noise, said=0.5))
         above = shown(interval.low).sf(observed)
-        assert above == pytest.approx(tails(interval.low)[1], abs=2e-3) or (interval.low == 0 and above >= 0.05)
-        assert shown(interval.high).cdf(observed) == pytest.approx(tails(interval.high)[0], abs=2e-3)
+        assert above == pytest.approx(tails(interval.low)[1], abs=5e-3) or (interval.low == 0 and above >= 0.045)
+        assert shown(interval.high).cdf(observed) == pytest.approx(tails(interval.high)[0], abs=5e-3)
 
 
 def test_an_error_smaller_than_noise_alone_would_show_still_has_an_interval():
     """An observed error below every draw of the noise is held to be possible: from 0 to some error above 0, never an empty interval."""
     noise = 0.01 * np.random.default_rng(0).normal(size=(2000, 10))
-    gaps = np.full(10, 1e-5)
-    assert np.abs(noise).sum(axis=1).min() > gaps.sum()
-    interval = calibration_interval(gaps, gaps + noise)
+    assert np.abs(noise).sum(axis=1).min() > 1e-4
+    interval = calibration_interval(bins_of([1e-5] * 10, noise, said=0.5))
     assert interval.low == interval.median == 0 < interval.high < 0.1
 
 
-def test_an_error_is_at_most_one():
-    """With too few resamples to reject anything from above the upper end is 1, and no error that cannot be."""
+def test_an_error_is_at_most_what_the_bins_can_hold():
+    """With too few resamples to refuse anything from above, the upper end is the error of bins without a positive: what was said."""
     noise = 0.01 * np.random.default_rng(0).normal(size=(20, 10))
-    assert calibration_interval(np.full(10, 0.06), 0.06 + noise).high == 1.0
+    assert calibration_interval(bins_of([0.06] * 10, noise, said=0.8)).high == pytest.approx(0.8)
 
 
 def test_the_gaps_of_a_mean_over_labels_are_all_its_labels_gaps():
@@ -223,8 +270,8 @@ def test_the_gaps_of_a_mean_over_labels_are_all_its_labels_gaps():
                          "target": np.r_[target, random.random(300) < 0.3], "score": np.r_[probability, probability**2]})  # fmt: skip
     found = {(m.target, m.metric): m for m in measures.linear_probe(rows, resample_patients(rows.patient_id, 50, seed=0))}
     x, y, both = (found[name, "ece"] for name in ("x", "y", "Agg-2"))
-    assert both.value == pytest.approx((x.value + y.value) / 2) == pytest.approx(np.abs(both.gaps[0]).sum())
-    np.testing.assert_allclose(np.abs(both.gaps[1]).sum(axis=1), both.samples)
+    assert both.value == pytest.approx((x.value + y.value) / 2) == pytest.approx(np.abs(both.gaps.gap).sum())
+    np.testing.assert_allclose(np.abs(both.gaps.drawn).sum(axis=1), both.samples)
 
 
 def test_scores_that_are_no_probabilities_have_no_calibration():

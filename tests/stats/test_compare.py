@@ -438,7 +438,7 @@ def test_every_number_of_a_comparison_is_that_of_the_repeated_images(results, ki
         means, observed = samples.mean(axis=0)[known], np.var(runs, ddof=1)
         accident = max(np.mean([np.var(column, ddof=1) for column in samples.T[known]]) - observed, 0)
         training = (1 / 3 + overlap) * observed
-        patients = max(np.var(means, ddof=1) - (1 / 3 + overlap) * accident, 0)
+        patients = max(np.var(means, ddof=1) - (1 / 3 + overlap) * accident, np.var(means, ddof=1) / 2 - training, 0)
         luck = np.sqrt(1 + 3 * overlap) * (weights @ (runs - runs.mean()))[known]
         moved = np.sqrt(patients / np.var(means, ddof=1)) * (means - means.mean()) + luck
         scale, freedom = np.sqrt(training + patients), 2 * ((training + patients) / training) ** 2
@@ -458,7 +458,7 @@ def test_every_number_of_a_comparison_is_that_of_the_repeated_images(results, ki
     }  # fmt: skip
     if kind == "folds":
         training = (1 / 3 + overlap) * np.var(good_runs - poor_runs, ddof=1)
-        variance = training + max(0, sd**2 - (1 / 3 + overlap) * accident)
+        variance = training + max(0, sd**2 - (1 / 3 + overlap) * accident, sd**2 / 2 - training)
         t = (good_runs - poor_runs).mean() / np.sqrt(variance)
         expected["p_corrected_t"] = student.sf(t, 2 * (variance / training) ** 2)
     assert {name: float(row[name]) for name in expected} == pytest.approx(expected, abs=1e-9)

@@ -81,9 +81,12 @@ def test_corrected_t_tends_to_z_of_the_patients():
     z = scipy_stats.norm.sf(0.02 / sd)
     assert p_corrected_resampled_t(folds, 3, sd**2) == pytest.approx(z, rel=0.02)
     assert p_corrected_resampled_t(np.full(5, 0.02), 3, sd**2) == pytest.approx(z, rel=1e-12)
-    # what the patients do to the runs is in s^2 already: without it the variance is smaller, but never below f s^2
+    # what the patients do to the runs is in s^2 already: without it the variance is smaller, but never below f s^2 or half of v
     whole, less, none = (p_corrected_resampled_t(folds, 3, sd**2, of) for of in (0.0, sd**2 / 10, sd**2))
-    assert whole > less > none == pytest.approx(p_corrected_resampled_t(folds, 3), rel=1e-12)
+    training = (1 / 5 + 3) * folds.var(ddof=1)
+    half = scipy_stats.t.sf(0.02 / np.sqrt(sd**2 / 2), 4 * (sd**2 / 2 / training) ** 2)
+    assert whole > less > none == pytest.approx(half, rel=1e-12)
+    assert p_corrected_resampled_t(folds, 3, training, training) == pytest.approx(p_corrected_resampled_t(folds, 3), rel=1e-12)
     assert np.isnan(p_corrected_resampled_t(folds, 3, np.nan))
 
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from stats.bootstrap import bca_interval, p_one_sided, percentile_interval
-from stats.calibration import brier_terms, calibration_gaps, equal_mass_bins
+from stats.bootstrap import bca_interval, p_one_sided, percentile_interval, resample_patients
+from stats.calibration import Gaps, brier_terms, calibration_interval, equal_mass_bins
 from stats.delong import delong
 from stats.multiplicity import benjamini_hochberg, holm
 from stats.paired import p_equivalent, p_mcnemar, p_non_inferior, p_two_sided
@@ -132,14 +132,18 @@ def test_bca_stays_within_the_resamples(samples):
 
 @given(arrays(np.float64, st.integers(2, 40), elements=st.floats(0, 1)), st.randoms(use_true_random=False))
 def test_calibration_is_between_zero_and_one_and_zero_for_the_truth(probability, random):
-    """Brier and ECE lie in [0, 1]; probabilities that are the targets themselves have neither error."""
+    """Brier and ECE lie in [0, 1]; probabilities that are the targets themselves have neither error, and yet an interval above 0."""
     target = np.array([random.random() < 0.5 for _ in probability], dtype=int)
     for said, perfect in ((probability, False), (target.astype(float), True)):
         bins = equal_mass_bins(said)
-        sums = [np.bincount(bins.of_image, weights=w, minlength=bins.count) for w in (np.ones(len(said)), said, target)]
-        error, brier = np.abs(calibration_gaps(*sums)).sum(), brier_terms(target, said).mean()
+        per_bin = np.zeros((len(said), 3, bins.count))
+        per_bin[np.arange(len(said)), :, bins.of_image] = np.stack([np.ones(len(said)), said, target], axis=1)
+        draws = resample_patients([f"{k:02d}" for k in range(len(said))], 60, seed=0)
+        gaps = Gaps.of(per_bin.sum(axis=0), draws.resampled(per_bin))
+        error, brier, interval = np.abs(gaps.gap).sum(), brier_terms(target, said).mean(), calibration_interval(gaps)
         assert 0 <= error <= 1 and 0 <= brier <= 1
         assert not perfect or (error == 0 and brier == 0)
+        assert 0 <= interval.low <= interval.median <= interval.high <= 1 + 1e-12 and interval.high > 0
 
 
 @given(arrays(np.float64, st.tuples(st.integers(2, 6), st.integers(3, 5)), elements=GRID))
