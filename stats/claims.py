@@ -20,7 +20,8 @@ from pathlib import Path
 
 from . import contradictions, detectable, sizes
 from .errors import StatsError
-from .printed import DICE, OPEN, REPORTS, ROUNDING, RSNA, SIX, VERDICTS, VINDR, Claim, Print, gains, listed, signed, starred, verdict
+from .figures import signed
+from .printed import DICE, OPEN, REPORTS, ROUNDING, RSNA, SIX, VERDICTS, VINDR, Claim, Print, gains, listed, starred, verdict
 from .published import AGG_PRINTED, Published
 from .typeset import Panel, markdown
 

@@ -45,12 +45,12 @@ class Areas:
     def p_one_sided(self, one: int, other: int) -> float:
         """1 - Phi(difference / SE): P of a difference at least this large if ``one`` is not better.
 
-        NaN without a standard error; where it is 0, 1/2 for equal AUROCs, otherwise 0 or 1.
+        NaN without a standard error; where it is 0, 1/2 for equal AUROCs and otherwise NaN: no test has a p of nought.
         """
         delta, error = self.difference(one, other)
         if not np.isfinite(error):
             return np.nan
-        return float(norm.sf(delta / error)) if error > 0 else (0.5 if delta == 0 else float(delta < 0))
+        return float(norm.sf(delta / error)) if error > 0 else (0.5 if delta == 0 else np.nan)
 
 
 def delong(target: np.ndarray, scores: np.ndarray, clusters: np.ndarray | None = None) -> Areas:

@@ -18,7 +18,8 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from .delong import delong
-from .printed import DICE, FAILS, HOLDS, OPEN, REPORTS, RSNA, VINDR, Claim, Print, listed, signed, starred, verdict
+from .figures import signed
+from .printed import DICE, FAILS, HOLDS, OPEN, REPORTS, RSNA, VINDR, Claim, Print, listed, starred, verdict
 from .published import METRICS
 from .ranking import average_precision
 

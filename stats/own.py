@@ -70,11 +70,11 @@ def write_own(
     if counted:
         reports = by_task["report_generation"]
         by_task["report_generation"] = reports.assign(**ngrams.columns(reports["reference"], reports["hypothesis"]))
-    for rows in by_task.values() if replicates else ():
-        found = sorted(set(rows["replicate"]))
-        if len(found) < 2:
-            raise SettingError("--replicates", f"{replicates}, but one replicate only", "a column replicate with their numbers",
-                               "add it, or leave out the option")  # fmt: skip
+    numbers = {task: sorted(set(rows["replicate"])) for task, rows in by_task.items()} if replicates else {}
+    if replicates and all(len(found) < 2 for found in numbers.values()):
+        raise SettingError("--replicates", f"{replicates}, but one replicate only", "a column replicate with their numbers",
+                           "add it, or leave out the option")  # fmt: skip
+    for found in numbers.values():  # a task with one replicate, beside others with more, has neither folds nor seeds
         if replicates == "folds" and found[-1] - found[0] >= len(found):
             raise SettingError("--replicates", f"folds, and the replicates {found}", "every fold of one split, once each",
                                "add the others: how much two folds share follows from their number")  # fmt: skip
@@ -100,7 +100,8 @@ def write_own(
             folder, folders = folder_of[dataset], []
             for title, of_encoder in of_dataset.groupby("encoder", sort=False):
                 folders.append(results / task / folder / names[title])
-                _write(folders[-1], task, of_encoder.assign(dataset=folder, encoder=names[title]), title, replicates,
+                _write(folders[-1], task, of_encoder.assign(dataset=folder, encoder=names[title]), title,
+                       replicates if len(numbers.get(task, ())) > 1 else None,
                        {"tokenizer": ngrams.TOKENIZER} if counted and task == "report_generation" else {})  # fmt: skip
                 spec["cards"][names[title]].append(str(folders[-1] / "meta.json"))
             present = list(dict.fromkeys(of_dataset["encoder"]))

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from .figures import signed
 from .published import Published, Score
 
 HOLDS, FAILS, CONTRADICTS, OPEN = "holds", "does not hold", "contradicts itself", "cannot be checked from print"
@@ -73,15 +74,6 @@ def starred(score: Score) -> str:
 def verdict(right: bool) -> str:
     """HOLDS or FAILS."""
     return HOLDS if right else FAILS
-
-
-def signed(value: float) -> str:
-    """A difference in points.
-
-    >>> signed(3.6), signed(-0.1)
-    ('+3.6', '−0.1')
-    """
-    return f"{value:+.1f}".replace("-", "−")
 
 
 def gains(gain: Mapping[str, float]) -> str:

@@ -118,9 +118,12 @@ def summary(run: Run) -> Html:
     gaps, reduced = run.gaps(), run.reduced()
     unmeasured = len(run.encoders) - len(measured)
     missing = f"Gaps: {unmeasured} of {len(run.encoders)} encoders not run" if unmeasured else f"Gaps: {len(gaps)}"
+    undefined = run.undefined()
+    if undefined and not gaps:
+        missing = f"Gaps: {len(undefined)} column{'s' * (len(undefined) > 1)} not complete"
     badges = [tag("li", "Reduced protocol", class_="warn") if reduced else None,
               tag("li", "Full protocol") if measured and not reduced and not run.own else None,
-              tag("li", missing, class_="warn") if gaps else tag("li", "No gaps"),
+              tag("li", missing, class_="warn") if gaps or undefined else tag("li", "No gaps"),
               tag("li", f"Reference: {run.reference.title}")]  # fmt: skip
     return join(
         tag("p", "radbench, radiology encoder benchmark", class_="eyebrow"),

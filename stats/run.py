@@ -69,6 +69,12 @@ class Run:
                 found.setdefault(sidecar.reason, []).append(f"pretraining {run}")
         return found
 
+    def undefined(self) -> list[str]:
+        """Columns in which an encoder that was run has no number; the notes below the tables say why."""
+        return list(dict.fromkeys(
+            f"{title}, {one.title}" for of_table in self.sections.values() for one in of_table for encoder in self.measured(one)
+            for title, target, metric in one.displayed() if self.value(one, encoder, target, metric) is None))  # fmt: skip
+
     def reduced(self) -> list[str]:
         """Everything that was made smaller than the benchmark's protocol, and of which stage."""
         marks = {(number, row["reduced"]): None for number, of_table in self.sections.items() for one in of_table

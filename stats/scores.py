@@ -35,7 +35,8 @@ REPORT_METRICS = ("rouge_l", "bleu4", "rg_er", "f1_14", "rouge_l_coco")
 
 SCORE_COLUMNS = (
     "table", "dataset", "dataset_title", "encoder", "encoder_title", "control", "column", "target", "metric", "unit",
-    "value", "sd", "replicates", "median", "low", "high", "resamples", "resamples_valid", "n_images", "n_patients",
+    "value", "sd", "replicates", "median", "low", "high", "bca_low", "bca_high", "two_level_low", "two_level_high",
+    "resamples", "resamples_valid", "n_images", "n_patients",
     "n_units", "n_positive", "false_positive_images", "resampling_unit", "published", "published_row", "difference", "verdict",
     "reason", "marks", "state",
 )  # fmt: skip
@@ -155,7 +156,8 @@ class ScoreCell:
             "table": self.section.table, "dataset": self.section.dataset, "dataset_title": self.section.title,
             "encoder": self.encoder.name, "encoder_title": self.encoder.title, "control": self.encoder.control,
             "column": self.column, "target": self.target, "metric": self.metric, "unit": "points",
-            **{name: points(estimate.get(name)) for name in ("value", "sd", "median", "low", "high")},
+            **{name: points(estimate.get(name)) for name in ("value", "sd", "median", "low", "high", "bca_low", "bca_high",
+               "two_level_low", "two_level_high")},
             **{name: estimate.get(name, "") for name in ("replicates", "resamples", "resamples_valid", "n_images",
                "n_patients", "n_units", "n_positive", "false_positive_images", "state")},
             "resampling_unit": estimate.get("unit", ""), "published": published,
@@ -477,6 +479,7 @@ def _notes(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
             who = cell.encoder.title if whole else f"{cell.column} ({cell.encoder.title})"
             gaps.setdefault(cell.estimate.get("reason") or "no reason recorded", []).append(who)
     notes += [f"– {', '.join(dict.fromkeys(who))}: {reason}" for reason, who in gaps.items()]
+    notes += _drawn_without_a_reference(section, cells)
     if section.table == 5 and (written := section.facts.get("reports_written")):
         titles = {cell.encoder.name: cell.encoder.title for cell in cells}
         told = ", ".join(f"{titles.get(name, name)} {different} of {total}" + (f" ({empty} empty)" if empty else "")
@@ -496,6 +499,15 @@ def _notes(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
                      "definitions: rows copied from earlier work fit a mean of seven classes (RAD-DINO 52.8 printed, "
                      f"50.5 from its six columns), the authors' own rows one of six; {seventh}")  # fmt: skip
     return notes
+
+
+def _drawn_without_a_reference(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
+    """Images in which a structure was drawn that the reference lacks: they have no Dice, so nobody would see them."""
+    titles = {cell.encoder.name: cell.encoder.title for cell in cells}
+    counts = [(target, titles[name], int(row.get("false_positive_images") or 0))
+              for (name, target, metric), row in section.estimates.items() if metric == "dice" and name in titles]  # fmt: skip
+    found = ", ".join(f"{target} in {count} images ({who})" for target, who, count in counts if count)
+    return [f"Drawn where the reference has nothing, and so outside the Dice: {found}."] if found else []
 
 
 def _grouped(lead: str, mark: str, cells: Sequence[ScoreCell]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .bootstrap import minimum_detectable_difference
+from .figures import signed
 from .measures import BIASED_UP, LOWER_IS_BETTER, gain
 from .multiplicity import benjamini_hochberg, holm
 from .published import Published, same_model
@@ -33,7 +34,8 @@ TESTS = ("p_one_sided", "p_two_sided", "p_two_level", "p_two_level_two_sided", "
 
 SIGNIFICANCE_COLUMNS = (
     "table", "rule", "reference", "other", "other_title", "dataset", "dataset_title", "column", "target",
-    "metric", "unit", "delta", "low", "high", "sd_delta", "mde", "mde_family", "margin", "power_margin", "p_one_sided",
+    "metric", "unit", "delta", "low", "high", "two_level_low", "two_level_high", "sd_delta", "correlation",
+    "mde", "mde_family", "margin", "power_margin", "p_one_sided",
     "p_holm", "p_bh", *TESTS[1:], "family_size", "resamples_valid", "outcome", "published_outcome", "verdict", "reason",
 )  # fmt: skip
 
@@ -132,8 +134,9 @@ def _row(section: Section, title: str, target: str, metric: str, reference: Enco
     elif comparison is None:
         row["gap"] = f"{reference.title} against {other.title} is not among the comparisons"
     else:
-        row |= {name: points(comparison.get(name)) for name in ("delta", "low", "high", "sd_delta", "mde", "margin")}
-        row |= {name: float(comparison[name]) if comparison.get(name) else None for name in (*TESTS, "power_margin")}
+        row |= {name: points(comparison.get(name))
+                for name in ("delta", "low", "high", "two_level_low", "two_level_high", "sd_delta", "mde", "margin")}  # fmt: skip
+        row |= {name: float(comparison[name]) if comparison.get(name) else None for name in (*TESTS, "correlation", "power_margin")}
         row["resamples_valid"] = comparison["resamples_valid"]
     return row
 
@@ -269,8 +272,8 @@ def _attainable(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _numbers(row: Mapping[str, Any]) -> list[str]:
     if row.get("delta") is None:
         return ["–"] * 5
-    interval = f"[{row['low']:+.1f}, {row['high']:+.1f}]" if row.get("low") is not None else "–"
-    return [f"{row['delta']:+.1f}", interval, _p(row["p_one_sided"]), _p(row["p_two_sided"]), _p(row["p_holm"])]
+    interval = f"[{signed(row['low'])}, {signed(row['high'])}]" if row.get("low") is not None else "–"
+    return [signed(row["delta"]), interval, _p(row["p_one_sided"]), _p(row["p_two_sided"]), _p(row["p_holm"])]
 
 
 def _p(value: float | None) -> str:
@@ -282,4 +285,4 @@ def _mark(outcome: str) -> str:
 
 
 def _fixed_cell(row: Mapping[str, Any]) -> Cell:
-    return Cell("–") if row.get("delta") is None else Cell(f"{row['delta']:+.1f} {_mark(row['outcome'])}")
+    return Cell("–") if row.get("delta") is None else Cell(f"{signed(row['delta'])} {_mark(row['outcome'])}")

@@ -24,9 +24,10 @@ from .subgroups import GAP, GROUP
 from .subgroups import METRICS as SUBGROUP_METRICS
 from .typeset import Cell, Panel, Table
 
-CALIBRATION_COLUMNS = ("dataset", "dataset_title", "encoder", "encoder_title", "control", "target", "brier", "brier_low", "brier_high",
-                       "ece", "ece_low", "ece_high", "intercept", "intercept_low", "intercept_high", "slope", "slope_low", "slope_high",
-                       "n_images", "n_positive", "state", "reason")  # fmt: skip
+CALIBRATION_COLUMNS = ("dataset", "dataset_title", "encoder", "encoder_title", "control", "target",
+                       *(f"{metric}{end}" for metric in ("brier", "ece") for end in ("", "_median", "_low", "_high")),
+                       "intercept", "intercept_low", "intercept_high", "slope", "slope_low", "slope_high",
+                       "resamples_valid", "n_images", "n_positive", "state", "reason")  # fmt: skip
 SUBGROUP_COLUMNS = ("dataset", "dataset_title", "encoder", "encoder_title", "control", "target", "metric", "unit", "grouping", "kind",
                     "group", "worst", "value", "low", "high", "resamples_valid", "n_images", "n_patients", "n_positive", "state",
                     "reason")  # fmt: skip
@@ -34,6 +35,7 @@ RANK_COLUMNS = ("task", "dataset", "dataset_title", "encoder", "encoder_title", 
                 "p_best", "encoders", "columns", "averaged_over", "p_friedman", "critical_difference")  # fmt: skip
 CURVE_COLUMNS = ("dataset", "dataset_title", "encoder", "encoder_title", "control", "target", "metric", "unit", "train_images", "value",
                  "sd", "replicates", "low", "high", "n_images", "n_positive", "state", "reason")  # fmt: skip
+FEWEST_SETS = 5  # data sets (or columns) for Friedman's p, whose chi-squared is far off for fewer
 STAGES = ("features", "linear_probe", "segmentation", "report")
 COST_COLUMNS = ("encoder", "encoder_title", "control", "parameters", "image_size", "tokens",
                 *(f"{stage}_{what}" for stage in STAGES for what in ("seconds", "gpu_seconds", "device")), "seconds", "gpu_seconds",
@@ -73,7 +75,7 @@ def _number(text: str | None) -> float | None:
 def _interval(row: Mapping[str, str], scale: float = 100.0, digits: int = 1) -> str:
     if not row.get("low"):
         return ""
-    return f"[{scale * float(row['low']):.{digits}f}, {scale * float(row['high']):.{digits}f}]"
+    return f"[{scale * float(row['low']):.{digits}f}, {scale * float(row['high']):.{digits}f}]".replace("-", "−")
 
 
 def _nothing(why: str) -> list[Panel]:
@@ -131,11 +133,15 @@ def _calibration(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Ta
                              "under which the printed one would be no surprise. It may end just below the printed value; where it "
                              "begins at 0, nothing speaks against perfect calibration. Encoders are compared by the Brier score, "
                              "not by this.")  # fmt: skip
+            notes += _without([(row, f"{targets[t]} ({e.title})") for e, line in zip(present, found, strict=True)
+                               for t, row in zip(order, line, strict=True) if not row.get("value")])  # fmt: skip
             panels.append(Panel(f"{one.title}: {title}", ["Encoder", *(targets[t] for t in order)], cells, notes=notes))
         single = [t for t in order if not t.startswith("Agg-")]
         for name, meaning in LINE_MEANING.items():
             lines = [[_name(e), *(_line_cell(find_estimate(one, e, t, "brier"), name) for t in single)] for e in present]
             notes = [f"{meaning} Mean over replicates; [95 %: ± 1.96 standard errors, clustered by {one.facts.get('unit', 'patient')}]."]
+            briers = [(find_estimate(one, e, t, "brier"), f"{targets[t]} ({e.title})") for e in present for t in single]
+            notes += _without([(row, who) for row, who in briers if not row.get(f"calibration_{name}")])
             panels.append(Panel(f"{one.title}: recalibration {name}", ["Encoder", *(targets[t] for t in single)], lines, notes=notes))
         absent = [e for e in encoders if e not in present]
         if absent:
@@ -146,13 +152,22 @@ def _calibration(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Ta
 
 def _calibration_row(one: Section, encoder: Encoder, target: str) -> dict[str, Any]:
     brier, ece = (find_estimate(one, encoder, target, metric) for metric in ("brier", "ece"))
-    row: dict[str, Any] = {"target": target, **{name: _number(brier.get(name)) for name in ("n_images", "n_positive")}}
-    row |= {name: None if value is None else int(value) for name, value in row.items() if name.startswith("n_")}
+    counts = {name: _number(brier.get(name)) for name in ("resamples_valid", "n_images", "n_positive")}
+    row: dict[str, Any] = {"target": target, **{name: None if value is None else int(value) for name, value in counts.items()}}
     for name, estimate in (("brier", brier), ("ece", ece)):
-        row |= {name: _number(estimate.get("value")), f"{name}_low": _number(estimate.get("low")),
-                f"{name}_high": _number(estimate.get("high"))}  # fmt: skip
+        row |= {name: _number(estimate.get("value"))}
+        row |= {f"{name}_{end}": _number(estimate.get(end)) for end in ("median", "low", "high")}
     row |= {name.removeprefix("calibration_"): _number(brier.get(name)) for name in LINE_COLUMNS}
     return row | {"state": brier.get("state", ""), "reason": brier.get("reason", "")}
+
+
+def _without(cells: Sequence[tuple[Mapping[str, str], str]]) -> list[str]:
+    """Why cells are empty: the reason in their row, or that no line exists, and whose they are."""
+    found: dict[str, list[str]] = {}
+    for row, who in cells:
+        reason = row.get("reason") or "no recalibration line: scores that are constant or separate the classes in a replicate"
+        found.setdefault(reason, []).append(who)
+    return [f"– {', '.join(who)}: {reason}" for reason, who in found.items()]
 
 
 def _fraction_cell(row: Mapping[str, str]) -> Cell:
@@ -218,7 +233,8 @@ def _grouping_panels(one: Section, grouping: str, found: Sequence[Mapping[str, s
             who = f"{row['group']} {one.columns.get(row['target'], row['target'])}".strip()
             small.setdefault(row["reason"], []).append(who)
     notes = [f"[95 % percentile interval], {resampling(one)}, at most 1000 of them used. Gap: best minus worst group, both chosen on these "
-             "data, so it is above 0 by chance alone; read it by its interval and with the other encoders' beside it."]  # fmt: skip
+             "data, so it is above 0 by chance alone. Its interval is that of the difference of these two groups, which may be below 0; "
+             "read it with the other encoders' beside it."]  # fmt: skip
     notes += [f"Without a number, {reason}: {', '.join(dict.fromkeys(who))}." for reason, who in small.items()]
     header = ["Encoder", *(["Column"] if one.table != 5 else []), *groups, "Worst", "Gap"]
     title = f"{one.title}: {METRIC_TITLES[metric]} by {GROUPING_TITLES.get(grouping, grouping)}"
@@ -309,8 +325,10 @@ def groups_in_words(standing: Standing) -> str:
     alike = "" if standing.over == "data sets" else ", of one data set, which are not independent"
     if found.critical >= len(names) - 1:
         groups = f"anybody, whatever the ranks: {standing.count} {standing.over} are too few for {len(names)} encoders"
-    return (f"Friedman p {'< 0.001' if found.p_friedman < 0.001 else f'= {found.p_friedman:.3f}'} over {standing.count} {standing.over}"
-            f"{alike}; critical difference of mean ranks (Nemenyi, 5 %) {found.critical:.2f}. Not told apart: {groups}.")  # fmt: skip
+    p = f"p {'< 0.001' if found.p_friedman < 0.001 else f'= {found.p_friedman:.3f}'}"
+    p = p if standing.count >= FEWEST_SETS else f"no p below {FEWEST_SETS}"
+    return (f"Friedman's test over {standing.count} {standing.over}{alike}: {p}; critical difference of mean ranks (Nemenyi, 5 %) "
+            f"{found.critical:.2f}. Not told apart: {groups}.")  # fmt: skip
 
 
 def rank_drawing(standing: Standing, reference: str) -> Html | None:
@@ -343,11 +361,12 @@ def _ranks(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Table:
     panels = []
     for standing in standings(sections, encoders):
         found = standing.difference
+        p = found.p_friedman if found and standing.count >= FEWEST_SETS else None
         for encoder, mean in zip(standing.encoders, standing.mean_ranks, strict=True):
             rows.append({"task": standing.title, "encoder": encoder.name, "encoder_title": encoder.title, "control": encoder.control,
                          "target": f"mean over {standing.over}", "averaged_over": standing.count, "rank": float(mean),
                          "encoders": len(standing.encoders),
-                         "columns": len(standing.columns), "p_friedman": found.p_friedman if found else None,
+                         "columns": len(standing.columns), "p_friedman": p,
                          "critical_difference": found.critical if found else None})  # fmt: skip
         panels += _rank_panels(standing, sections, encoders)
     panels = panels or _nothing("No two encoders have a value in every column, so there is nothing to rank.")

@@ -91,5 +91,6 @@ def test_equal_encoders_and_lonely_classes():
     """Two equal scores have p = 1/2; a class with one patient has no variance and no p."""
     target, scores = proc_data()
     assert delong(target, scores[[0, 0]]).p_one_sided(0, 1) == 0.5
+    assert np.isnan(delong(np.array([0, 0, 1, 1]), np.array([[0, 0, 1, 1], [1, 1, 0, 0]])).p_one_sided(0, 1))  # no variance, no p of 0
     lonely = delong(np.r_[1, np.zeros(9, int)], np.arange(20.0).reshape(2, 10))
     assert np.isnan(lonely.covariance).all() and np.isnan(lonely.p_one_sided(0, 1))

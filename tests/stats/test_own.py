@@ -224,11 +224,50 @@ def test_folds_are_called_so():
     assert (two_level["replicates (folds or seeds)"] == two_level["seeds"]).all()
     with pytest.raises(SystemExit, match="--replicates: got folds, but one replicate only"):
         run(probe(), "--replicates", "folds")
+    segmented().to_csv("masks.csv", index=False)  # with one replicate, beside the folds of the others
+    frame.to_csv("mine.csv", index=False)
+    main(["--csv", "mine.csv", "masks.csv", "--out", str(OUT), "--resamples", "80", "--replicates", "folds"])
+    assert "mean ± SD over 4 folds;" in (OUT / "classification.md").read_text()
+    assert "one replicate;" in (OUT / "segmentation.md").read_text()
     with pytest.raises(SystemExit, match=r"the replicates \[0, 1, 3\]; expected every fold of one split"):
         run(frame[frame["replicate"] != 2], "--replicates", "folds")
     with pytest.raises(SystemExit) as caught:
         main(["--spec", "a", "--out", "x", "--replicates", "folds"])
     assert caught.value.code == 2
+
+
+def test_a_label_of_one_class_is_a_named_gap_everywhere():
+    """A label without a positive has no number, and the reason stands under the scores, under the calibration and on the page."""
+    frame = probe()
+    run(frame.assign(target=frame["target"].where(frame["label"] != "Effusion", 0)))
+    reason = "no positive image in the test set"
+    for name in ("classification", "calibration"):
+        text = (OUT / f"{name}.md").read_text().replace("\\_", "_")
+        assert all(f"Effusion ({encoder})" in text for encoder in NAMES) and reason in text
+    assert (OUT / "calibration.md").read_text().count(reason) == 4  # Brier score, ECE, slope, intercept
+    page = (OUT / "page" / "index.html").read_text()
+    assert reason in page and "No gaps" not in page
+
+
+def test_every_interval_is_in_the_tables():
+    """The CSVs hold BCa and two-level intervals, the correlation, medians and counts of resamples, those of estimates and comparisons."""
+    run(pd.concat([probe().assign(replicate=k, score=lambda f, k=k: (f.score * (1 - 0.02 * k)).round(6)) for k in range(3)]))
+    made = OUT / "work/results/stats/linear_probe/own"
+    estimates, comparisons = (pd.read_csv(made / f"{name}.csv") for name in ("estimates", "comparisons"))
+    ends = [f"{kind}_{end}" for kind in ("bca", "two_level") for end in ("low", "high")]
+    for row in rows("classification"):
+        one = estimates[(estimates.encoder == row["encoder"]) & (estimates.target == row["target"]) & (estimates.metric == row["metric"])]
+        assert [float(row[end]) for end in ends] == pytest.approx(100 * one[ends].to_numpy()[0], abs=1e-9)
+    for row in rows("calibration"):
+        for metric in ("brier", "ece"):
+            one = estimates[(estimates.encoder == row["encoder"]) & (estimates.target == row["target"]) & (estimates.metric == metric)]
+            assert float(row[f"{metric}_median"]) == pytest.approx(one["median"].item(), abs=1e-9)
+        assert row["resamples_valid"] == "80"
+    for row in rows("significance"):
+        one = comparisons[(comparisons.encoder == row["reference"]) & (comparisons.other == row["other"])
+                          & (comparisons.target == row["target"]) & (comparisons.metric == row["metric"])]  # fmt: skip
+        assert float(row["correlation"]) == pytest.approx(one["correlation"].item(), abs=1e-9)
+        assert float(row["two_level_low"]) == pytest.approx(100 * one["two_level_low"].item(), abs=1e-9)
 
 
 def test_several_files_data_sets_and_spellings_of_csv():
@@ -284,6 +323,8 @@ def test_a_structure_that_is_absent_and_drawn_is_counted():
     mean = pd.to_numeric(frame[(frame.encoder == "b") & (frame.structure == "left")].dice.iloc[5:]).mean()
     assert float(found["b", "left"]["value"]) == pytest.approx(100 * mean, abs=1e-6) and found["b", "left"]["n_images"] == "35"
     assert [found[name, "left"]["false_positive_images"] for name in "ab"] == ["0", "2"]
+    note = "Drawn where the reference has nothing, and so outside the Dice: left in 2 images (b)."
+    assert note in (OUT / "segmentation.md").read_text()
     before = (OUT / "segmentation.csv").read_bytes()
     absent = (frame["structure"] == "left") & frame["image_id"].isin([f"i{i}" for i in range(5)])
     run(frame.assign(ref_area=np.where(absent, 0, 900)))
