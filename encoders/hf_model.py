@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,11 @@ STAND_IN = {"size": {"height": 64, "width": 64}, "resample": 2, "image_mean": [0
 UNUSED = ("text_model", "text_encoder", "text_decoder", "text_projection", "language_model", "language_projection", "visual_projection",
           "logit_scale", "logit_bias", "pooler", "classifier", "cls_classifier", "distillation_classifier", "lm_head", "head", "heads",
           "decoder", "mask_token", "position_ids", "relative_position_index", "num_batches_tracked")  # fmt: skip
+
+
+#: processors that resize, crop and normalise as their file says and do nothing of their own besides
+PLAIN = ("", "ViT", "DeiT", "Beit", "CLIP", "ChineseCLIP", "Bit", "Siglip", "Blip", "MobileNetV1", "MobileNetV2", "MobileViT", "Pvt",
+         "Segformer", "DINOv3ViT", "ConvNext")  # fmt: skip
 
 
 class Preparation(NamedTuple):
@@ -176,7 +182,11 @@ class HfModel(Encoder):
             side = size["shortest_edge"]
             square = {"height": side, "width": side}
             size, crop = (square, None) if side >= 384 else ({"shortest_edge": int(side / said.get("crop_pct", 0.875))}, square)
-        refused = [key for key in ("do_pad", "do_convert_grayscale", "do_flip_channel_order", "offset") if said.get(key)]
+        plain_kind = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", kind)
+        refused = [] if plain_kind in PLAIN else [f"processor {kind}, which has rules of its own"]
+        refused += [key for key in ("do_pad", "do_convert_grayscale", "do_flip_channel_order", "offset", "keep_aspect_ratio",
+                                    "rescale_offset", "include_top") if said.get(key)]  # fmt: skip
+        refused += ["crop_pct"] if said.get("crop_pct") and plain_kind != "ConvNext" else []
         refused += [] if said.get("do_resize", True) and size and (size.keys() == {"shortest_edge"} and crop or
                     size.keys() == {"height", "width"}) else [f"size {said.get('size')}"]  # fmt: skip
         refused += [] if said.get("resample") in RESAMPLE else [f"resample {said.get('resample')}"]

@@ -239,9 +239,12 @@ def _check_names(config: Config, path: Path | str) -> None:
     for name, entry in config.encoders.items():
         known(entry.wrapper or name, encoder.names(), ["encoders", name], "file in encoders/ for")
         try:
-            encoder.describe(name, entry.model_dump())
+            address = encoder.describe(name, entry.model_dump()).weights
         except ConfigError as error:
             raise ConfigError(_where(path, ["encoders", name]), str(error)) from None
+        if address.startswith("hf:") and not encoder.REPOSITORY.fullmatch(address.removeprefix("hf:")):
+            raise ConfigError(_where(path, ["encoders", name]), "names no hub repository", got=address,
+                              expected="hf:<owner>/<name>, as after huggingface.co/")  # fmt: skip
     for name, run in config.pretrain.items():
         for number, part in enumerate(run.data):
             known(part.dataset, config.datasets, ["pretrain", name, "data", number, "dataset"], "data set")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import artifact, weights
-from .encoder import Encoder
+from .encoder import REPOSITORY, Encoder
 from .errors import ConfigError, RadbenchError, WeightsError
 from .image import FILTERS, center_crop, resize
 from .subject import LANDSCAPE, PLACES, PORTRAIT, SQUARE, ContractError, NotApplicableError, Subject, texture
@@ -49,7 +49,7 @@ def card_is_complete(subject: Subject) -> str:
     scheme, _, address = card.weights.partition(":")
     if scheme not in ("", "run", "hf", "file"):
         wrong.append(f"weights {card.weights!r} begin with none of run:, hf:, file:")
-    if scheme == "hf" and not stand_in and not re.fullmatch(r"[\w.-]+/[\w.-]+", address):
+    if scheme == "hf" and not stand_in and not REPOSITORY.fullmatch(address):
         wrong.append(f"weights {card.weights!r} are not hf:<owner>/<name>")
     if card.weights and not card.how_to_get:
         wrong.append("how_to_get is empty")

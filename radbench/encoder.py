@@ -9,6 +9,7 @@ import abc
 import dataclasses
 import importlib
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -202,6 +203,8 @@ def one_grid(maps: "list[torch.Tensor]") -> "list[torch.Tensor]":
 
 #: prefixes of ids that need no file in encoders/: "timm:<model>", "hf:<owner>/<name>" -> the wrapper that serves them
 GENERIC = {"timm": "timm_model", "hf": "hf_model"}
+#: a hub repository, <owner>/<name>
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
@@ -231,12 +234,26 @@ def describe(name: str, spec: Mapping[str, Any]) -> Card:
     wrapper = find(spec.get("wrapper") or name)
     values = wrapper.values(spec.get("options") or {})
     card = wrapper.card_for(values)
+    _check_side(name, wrapper, values, card)
     changed = [f"{key} {values[key]}" for key, option in wrapper.options.items() if values[key] != option.default and key != "model"]
     if spec.get("revision"):
         card = _at_revision(name, card, spec["revision"], bool(spec.get("weights")))
         changed += [f"revision {card.revision[:12]}"] if card.revision != wrapper.card.revision else []
     title = spec.get("title") or (f"{card.title} ({', '.join(changed)})" if changed else card.title)
     return dataclasses.replace(card, title=title)
+
+
+def _check_side(name: str, wrapper: type[Encoder], values: Mapping[str, Any], card: Card) -> None:
+    """Refuse a side that is no whole number of patches, the rest of which no token would see, and a share that is none."""
+    side, patch = values.get("image_size"), card.patch
+    if side is not None and side < 0:
+        raise ConfigError(f"encoders: {name}", "option image_size", got=side, expected="pixels, 1 or more")
+    if side and side != wrapper.options["image_size"].default and isinstance(patch, int) and side % patch:
+        expected = f"a multiple of its patches of {patch}: {side // patch * patch or patch} or {(side // patch + 1) * patch}"
+        raise ConfigError(f"encoders: {name}", "option image_size", got=side, expected=expected)
+    field = values.get("field")
+    if field is not None and not 0 < field <= 1:
+        raise ConfigError(f"encoders: {name}", "option field", got=field, expected="a share of the side, above 0 and at most 1")
 
 
 def _at_revision(name: str, card: Card, revision: str, local: bool) -> Card:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import artifact
-from .encoder import Card, describe, find, names, parse
+from .encoder import REPOSITORY, Card, describe, find, names, parse
 from .errors import RadbenchError, WeightsError, run_entry_point
 
 #: hashes of every weight file at its first use, below the results folder
@@ -27,6 +27,7 @@ LOCK = "weights.lock"
 RESULTS = Path("results")
 #: how the hub's index of a network in several files is called: model.safetensors.index.json beside model-00001-of-00002.safetensors
 INDEX = ".index.json"
+CONFIG = "config.json"
 DAMAGED = "truncated or damaged: it cannot be read as a state dict"
 #: how a page begins that a server sends in place of a file: HTML, XML, or JSON with an error
 PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*(<!doctype|<html|<head|<\?xml|\{\s*\"(error|errors|message)\")", re.IGNORECASE)
@@ -106,7 +107,7 @@ def shards(file: Path) -> list[Path]:
 
 
 def fingerprint(path: Path | None, card: Card, lock: Path | None = None) -> dict[str, str]:
-    """sha256 of each weight file, for content keys; held against the card's digest and against the lock.
+    """sha256 of each weight file and of what configures its network, for content keys; held against the card's digest and against the lock.
 
     The digest is of the file at the card's own address: a path in the configuration may be other weights. The lock
     (`results/weights.lock`) remembers the hashes of the first use, so a file that changes under an address is refused and
@@ -117,14 +118,18 @@ def fingerprint(path: Path | None, card: Card, lock: Path | None = None) -> dict
     """
     if path is None:
         return {}
-    if path.is_file():
-        files = {part.name: part for part in [path, *shards(path)] if part.is_file()}
+    if path.is_file():  # what a wrapper reads beside it counts as well: the network's and the processor's configuration
+        beside = [path.with_name(entry) for entry in card.files if entry.endswith(".json") and "|" not in entry]
+        files = {part.name: part for part in [path, *shards(path), *beside] if part.is_file()}
     else:
         found = [file for entry in card.files if (file := chosen(path, entry)).is_file()]
         found = [part for file in found for part in (file, *shards(file))]
         files = {str(file.relative_to(path)): file for file in found if file.is_file()}
         kinds = (".safetensors", ".bin", ".pt", ".pth", ".tar", ".json")
         files = files or {entry.name: entry for entry in sorted(path.iterdir()) if entry.suffix in kinds}
+    if CONFIG in card.files:  # beside which a repository may keep code that its owner's network needs
+        folder = path.parent if path.is_file() else path
+        files |= {code.name: code for code in sorted(folder.glob("*.py"))}
     hashes = {name: artifact.file_hash(file) for name, file in files.items()}
     if card.digest and _in_place(path, card):
         kind, _, wanted = card.digest.partition(":")
@@ -232,6 +237,9 @@ def read_tensors(file: Path, fix: str = "") -> dict:
                            expected="the file behind the page's download button", fix=fix)  # fmt: skip
     if head.startswith(b"version https://git-lfs"):
         raise WeightsError(file, "is a git-lfs pointer and not weights", expected="the file itself: git lfs pull", fix=fix)
+    if head.startswith(b"PK") and _is_script(file):
+        raise WeightsError(file, "a TorchScript archive, which is code", expected="a state dict, which is data: the release of the "
+                           "same network for transformers, open_clip or timm", fix=fix)  # fmt: skip
     plain = [argparse.Namespace, np.dtype, type(np.dtype("float64")), type(np.dtype("float32")), type(np.dtype("int64")),
              np.ndarray, (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"), np._core.multiarray.scalar]  # fmt: skip
     try:
@@ -246,9 +254,19 @@ def read_tensors(file: Path, fix: str = "") -> dict:
         raise WeightsError(file, what, got=f"{file.stat().st_size} bytes that begin with {head[:16]}",
                            expected="a complete file of tensors; code is never run", fix=fix) from None  # fmt: skip
     except (OSError, RuntimeError, EOFError, KeyError, AttributeError, ValueError, SafetensorError) as error:
-        what = "a TorchScript archive, which is code" if "TorchScript" in str(error) else DAMAGED
-        raise WeightsError(file, what, got=f"{type(error).__name__} {_first_line(error)}", expected="a complete file of tensors",
+        raise WeightsError(file, DAMAGED, got=f"{type(error).__name__} {_first_line(error)}", expected="a complete file of tensors",
                            fix=fix) from None  # fmt: skip
+
+
+def _is_script(file: Path) -> bool:
+    """Whether a zip archive holds code beside its tensors, as torch.jit.save writes it."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any("/code/" in name or name.endswith("constants.pkl") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile, NotImplementedError):  # NotImplementedError: zipfile, of a compression that it does not know
+        return False
 
 
 def load_strict(
@@ -279,6 +297,8 @@ def load_strict(
     shapes = {key: getattr(value, "shape", None) for key, value in found.items()}
     other = [key for key in wanted if key in shapes and shapes[key] != wanted[key].shape]
     wrong = [f"{key} is {_shape(shapes[key])} and not {tuple(wanted[key].shape)}" for key in other]
+    wrong += [f"{key} is {found[key].dtype} and not a floating-point number" for key in wanted
+              if key in found and key not in other and wanted[key].is_floating_point() and not found[key].is_floating_point()]  # fmt: skip
     wrong += [f"missing {key}" for key in wanted if key not in found] + [f"unexpected {key}" for key in found if key not in wanted]
     if wrong:
         more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
@@ -385,6 +405,8 @@ def download(name: str, revision: str | None = None, results: Path = RESULTS) ->
     card = describe(row, spec | ({"revision": revision} if revision else {}))
     if not card.weights.startswith("hf:"):
         raise WeightsError(name, "its weights are not on the hub", fix=card.how_to_get or "none are needed")
+    if not REPOSITORY.fullmatch(card.weights.removeprefix("hf:")):
+        raise WeightsError(name, "names no hub repository", got=card.weights, expected="hf:<owner>/<name>, as after huggingface.co/")
     first = _read(results / LOCK).get(_address(card), {})
     commit = first.get("commit") or card.revision
     path = _fetch(name, card, commit)
@@ -408,6 +430,7 @@ def _fetch(name: str, card: Card, commit: str, anew: bool = False) -> Path:
     try:
         files = _first_there(repository, commit, card.files)
         files += [re.sub(r"(\.\w+)\.index\.json$", r"-*-of-*\1", file) for file in files if file.endswith(INDEX)]
+        files += ["*.py"] if CONFIG in files else []  # never run unless an option says so
         return Path(snapshot_download(repository, revision=commit, allow_patterns=files or None, force_download=anew))
     except errors.GatedRepoError:
         raise WeightsError(card.weights, "is gated: its owner has not let this account in yet",

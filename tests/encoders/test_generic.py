@@ -224,6 +224,16 @@ def test_another_side_interpolates_the_positions(tmp_path):
     assert [level.shape[2:] for level in encoder.encode_levels(images)] == [(12, 12)] * 4
 
 
+@pytest.mark.parametrize("said", [{"image_processor_type": "LevitImageProcessor"}, {"image_processor_type": "PerceiverImageProcessorFast"},
+                                  {"image_processor_type": "ViTImageProcessor", "crop_pct": 0.9}, {"keep_aspect_ratio": True},
+                                  {"rescale_offset": True}, {"include_top": True}], ids=lambda said: next(reversed(said)))  # fmt: skip
+def test_a_processor_with_rules_of_its_own_is_refused(tmp_path, said):
+    """What a processor's class or a further setting does to the image is not guessed: such a model needs a wrapper."""
+    folder_of(tmp_path, vit(), PROCESSOR | said)
+    with pytest.raises(ConfigError, match="asks for what is not served here: .*write a wrapper"):
+        loaded("hf_model", tmp_path, model="owner/vit")
+
+
 def test_another_side_keeps_the_crop(tmp_path):
     """A processor that crops keeps the same share of the image at another side."""
     crop = {"size": {"shortest_edge": 80}, "do_center_crop": True, "crop_size": {"height": 64, "width": 64}}

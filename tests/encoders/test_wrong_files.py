@@ -101,6 +101,25 @@ def test_a_part_of_a_file(tmp_path, name):
         assert "truncated or damaged" in refusal(name, tmp_path / "weights.pt")
 
 
+@pytest.mark.parametrize("name", sorted(WIDER))
+def test_a_torchscript_archive(tmp_path, recwarn, name):
+    """A file of torch.jit.save is called code, with what to take in its place, and torch's advice to run it is not passed on."""
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "weights.pt")
+    recwarn.clear()
+    said = refusal(name, tmp_path / "weights.pt")
+    assert "a TorchScript archive, which is code" in said and "state dict" in said and not recwarn.list
+
+
+def test_whole_numbers(tmp_path):
+    """Tensors of the right names and shapes that are quantised are refused, and not taken for numbers."""
+    from radbench.weights import load_strict
+
+    module = torch.nn.Linear(3, 2)
+    torch.save({key: value.to(torch.int8) for key, value in module.state_dict().items()}, tmp_path / "weights.pt")
+    with pytest.raises(WeightsError, match=r"weight is torch.int8 and not a floating-point number"):
+        load_strict(module, tmp_path / "weights.pt", "")
+
+
 PAGES = (b"<!DOCTYPE html><title>Quota exceeded</title>", b"\n <html lang=en>", b'<?xml version="1.0"?><Error><Code>AccessDenied</Code>',
          b'{"error": "Repository not found"}', b'{\n  "error": {"code": 403}}')  # fmt: skip
 

@@ -38,6 +38,10 @@ def test_hub_models_need_no_file():
     ({"rad_dino": {"options": {"pooling": "max"}}}, r"config.yaml:\d+: encoders.*option pooling; got 'max'; expected one of"),
     ({"rad_dino": {"options": {"poling": "cls"}}}, "did you mean 'pooling'"),
     ({"rad_dino": {"options": {"image_size": "224"}}}, "image_size; got '224'; expected int"),
+    ({"rad_dino": {"options": {"image_size": 225}}}, "image_size; got 225; expected a multiple of its patches of 14: 224 or 238"),
+    ({"rad_dino": {"options": {"image_size": -14}}}, "image_size; got -14; expected pixels, 1 or more"),
+    ({"hf:o/m": {"options": {"field": 7}}}, "field; got 7; expected a share of the side"),
+    ({"hf:foo": {}}, "names no hub repository; got hf:foo; expected hf:<owner>/<name>"),
     ({"mine": {"wrapper": "rad_din"}}, "did you mean 'rad_dino'"),
 ])  # fmt: skip
 def test_a_choice_that_does_not_exist_is_refused(entry, what):

@@ -178,6 +178,14 @@ def test_a_damaged_copy_is_fetched_anew(tmp_path, cache, hub, monkeypatch):
     assert (folder / "model.safetensors").read_bytes() == b"from the hub" and hub.asked[-1][3]
 
 
+@pytest.mark.parametrize("name", ["hf:https://huggingface.co/foo/bar", "hf:foo", "hf_model"])
+def test_what_is_no_repository_is_named(tmp_path, hub, name):
+    """An address that is not <owner>/<name> is refused with the right form, and the hub is not asked."""
+    with pytest.raises(WeightsError, match=r"names no hub repository.*hf:<owner>/<name>"):
+        weights.download(name, results=tmp_path)
+    assert not hub.asked
+
+
 def test_the_command_takes_a_revision(tmp_path, hub):
     """`--revision` asks for another commit than the card's, as `revision` in a configuration does."""
     weights.download("rad_dino_maira2", "main", tmp_path)
@@ -191,11 +199,25 @@ def test_a_repository_may_have_one_of_two_files(tmp_path, hub, files, taken):
     """Of safetensors and .bin a hub model's repository needs one, the first is fetched where both are there, and a run finds it."""
     hub.files = ["config.json", "preprocessor_config.json", *files]
     path = weights.download("hf:facebook/dinov2-base", results=tmp_path)
-    assert hub.asked[0][2] == ["config.json", "preprocessor_config.json", taken]
+    assert hub.asked[0][2] == ["config.json", "preprocessor_config.json", taken, "*.py"]  # code is kept, and run for nobody who did not ask
     (hub.cache / "models--facebook--dinov2-base" / "refs").mkdir()
     (hub.cache / "models--facebook--dinov2-base" / "refs" / "main").write_text("main")
     card = describe("hf_x", {"wrapper": "hf_model", "options": {"model": "facebook/dinov2-base"}})
     assert weights.resolve("hf_x", card, results=tmp_path) == path and taken in weights.fingerprint(path, card)
+
+
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "config.json", "modeling_x.py"])
+def test_what_configures_a_network_is_part_of_its_key(tmp_path, name):
+    """Another preprocessing, architecture or code beside a weight file, or in a folder of weights, makes another fingerprint."""
+    card = describe("hf_x", {"wrapper": "hf_model", "options": {"model": "facebook/dinov2-base"}})
+    for file in ("model.safetensors", "config.json", "preprocessor_config.json", "modeling_x.py"):
+        (tmp_path / file).write_text("{}")
+    for given in (tmp_path / "model.safetensors", tmp_path):
+        (tmp_path / name).write_text("{}")
+        before = weights.fingerprint(given, card)
+        (tmp_path / name).write_text('{"image_mean": 0.1}')
+        after = weights.fingerprint(given, card)
+        assert before.keys() == after.keys() and {key for key in after if after[key] != before[key]} == {name}
 
 
 def test_a_network_in_shards_is_fetched_hashed_and_found_whole(tmp_path, cache, hub):
@@ -208,7 +230,9 @@ def test_a_network_in_shards_is_fetched_hashed_and_found_whole(tmp_path, cache, 
     assert {file.name for file in path.iterdir()} == {*hub.files} - {"optimizer.bin"}
     card = describe("hf_x", {"wrapper": "hf_model", "options": {"model": "facebook/dinov3-7b"}})
     assert weights.fingerprint(path, card).keys() == {"config.json", "preprocessor_config.json", index, *parts}
-    assert weights.fingerprint(path / index, card).keys() == {index, *parts}
+    beside = {"config.json", "preprocessor_config.json"}
+    assert weights.fingerprint(path / index, card).keys() == {index, *parts} | beside
+    assert weights.fingerprint(path / parts[0], card).keys() == {parts[0]} | beside
     refs = hub.cache / "models--facebook--dinov3-7b" / "refs"
     refs.mkdir()
     (refs / "main").write_text("main")
