@@ -62,9 +62,10 @@ class RadDino(Encoder):
         """The released config.json where it lies beside the weights: it says what tensor shapes do not (heads, epsilon)."""
         from transformers import Dinov2Config
 
-        file = self.weights / "config.json" if self.weights is not None and self.weights.is_dir() else None
-        if file is None or not file.is_file():
-            return Dinov2Config(image_size=self.card.image_size, patch_size=self.card.patch)
+        folder = self.weights if self.weights is None or self.weights.is_dir() else self.weights.parent
+        file = folder / "config.json" if folder is not None else None
+        if file is None or not file.is_file():  # positions of the release, whatever side they are interpolated to
+            return Dinov2Config(image_size=RadDino.card.image_size, patch_size=self.card.patch)
         try:
             config = Dinov2Config.from_pretrained(file.parent)
         except (OSError, ValueError) as error:

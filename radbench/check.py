@@ -226,7 +226,7 @@ def write_golden(ids: list[str]) -> None:
     for name in ids:
         try:
             entry = golden(Subject(name, find(name)))
-        except artifact.Absent as reason:  # a network that is in its weight files has nothing to record without them
+        except (artifact.Absent, NotApplicableError) as reason:  # its network is in its weight files, or its package is not here
             print(f"{name}: not recorded, {reason}")
             continue
         recorded = json.loads(GOLDEN.read_text()) if GOLDEN.is_file() else {}

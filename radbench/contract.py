@@ -264,6 +264,20 @@ def parameters_are_counted(subject: Subject) -> str:
     return f"{found:,}"
 
 
+def tensors_are_the_files(subject: Subject) -> str:
+    """With a weight file, two loads under two seeds give the same tensors: none of them is left as it was drawn."""
+    import torch
+
+    if subject.path is None:
+        raise NotApplicableError("no weight file here")
+    one, other = ([module.state_dict() for module in encoder.modules()] for encoder in (subject.encoder, subject.loaded(seed=1)))
+    drawn = [name for first, second in zip(one, other, strict=True) for name in first if not torch.equal(first[name], second[name])]
+    if drawn:
+        raise ContractError(subject.where, f"{len(drawn)} tensors are not from the weight file but random", got=drawn[:3],
+                            fix="load it with radbench.weights.load_strict, which refuses a file that lacks some")  # fmt: skip
+    return f"{sum(map(len, one))} tensors"
+
+
 def features_have_the_cards_shapes(subject: Subject) -> str:
     """`encode` gives (B, D) and (B, gh, gw, C) in float32, D and the grid those of the card."""
     image, patches = subject.batch
@@ -569,7 +583,7 @@ def _in_short(reason: Exception) -> str:
 
 
 def fixed_image_has_its_features(subject: Subject) -> str:
-    """A fixed image under fixed weights gives the input and the features recorded in encoders/golden.json."""
+    """A fixed image under fixed weights gives the input, the features and the taps recorded in encoders/golden.json."""
     if subject.options:
         raise NotApplicableError("recorded for the default options only")
     recorded = json.loads(GOLDEN.read_text()).get(subject.name) if GOLDEN.is_file() else None
@@ -578,20 +592,20 @@ def fixed_image_has_its_features(subject: Subject) -> str:
     found = golden(subject)
     for name, wanted in recorded.items():
         scale = max(map(abs, wanted))
-        if len(wanted) != len(found[name]) or not np.allclose(found[name], wanted, rtol=0, atol=GOLDEN_TOLERANCE * scale):
+        if len(wanted) != len(found.get(name, ())) or not np.allclose(found[name], wanted, rtol=0, atol=GOLDEN_TOLERANCE * scale):
             raise ContractError(subject.where, f"the {name} of the fixed image changed", got=found[name], expected=wanted,
                                 fix=f"if the change is wanted: python -m radbench.check --write-golden {subject.name}")  # fmt: skip
     return f"{', '.join(recorded)} as recorded, to {GOLDEN_TOLERANCE:g} of the largest value"
 
 
 def golden(subject: Subject) -> dict[str, list[float]]:
-    """Shape and samples of the prepared fixed image, and samples of its features under weights that are a formula."""
+    """Shape and samples of the prepared fixed image, and samples of its features and taps under weights that are a formula."""
     import torch
 
     encoder = subject.encoder if subject.path is None else Subject(subject.name, subject.encoder_class, None, subject.options).encoder
     image = np.array(encoder.preprocess(fixed_image()))
     with torch.inference_mode():
-        features = encoder.encode(torch.from_numpy(image)[None])
+        features, levels = encoder.encode(torch.from_numpy(image)[None]), encoder.encode_levels(torch.from_numpy(image)[None])
 
     def samples(values: np.ndarray) -> list[float]:
         flat = values.reshape(-1).astype(np.float64)
@@ -599,7 +613,8 @@ def golden(subject: Subject) -> dict[str, list[float]]:
         return [float(f"{value:.6g}") for value in (flat.mean(), flat.std(), *flat[places])]
 
     return {"shape": [float(side) for side in image.shape], "input": samples(image),
-            "image features": samples(features.image.numpy()), "patch features": samples(features.patches.numpy())}  # fmt: skip
+            "image features": samples(features.image.numpy()), "patch features": samples(features.patches.numpy()),
+            **{f"tap {number}": samples(level.numpy()) for number, level in enumerate(levels, 1)}}  # fmt: skip
 
 
 def fixed_image() -> np.ndarray:
@@ -617,6 +632,7 @@ CHECKS: dict[Check, tuple[Check, ...]] = {
     weight_files_are_the_known_ones: (),
     loads_ready: (),
     parameters_are_counted: (loads_ready,),
+    tensors_are_the_files: (loads_ready,),
     preprocess_keeps_its_contract: (loads_ready,),
     picture_reaches_the_input: (preprocess_keeps_its_contract,),
     filter_is_the_cards: (picture_reaches_the_input,),

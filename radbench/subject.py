@@ -54,7 +54,7 @@ class Subject:
         """A generic wrapper that serves a model somebody named: what that model lacks is no fault of the wrapper."""
         return self.encoder_class.generic and bool(self.options.get("model"))
 
-    def loaded(self, **options) -> Encoder:
+    def loaded(self, seed: int = 0, **options) -> Encoder:
         """A new instance on the CPU, as the harness makes it, except that eval mode is left to the wrapper.
 
         Raises:
@@ -67,7 +67,7 @@ class Subject:
 
         from .formula import Repeated, fill
 
-        torch.manual_seed(0)  # what is in no state dict may still be drawn
+        torch.manual_seed(seed)  # what is in no state dict may still be drawn
         try:
             encoder = self.encoder_class(self._path_under(options), self.options | options)
             with Repeated() if encoder.weights is None else contextlib.nullcontext():

@@ -163,6 +163,24 @@ def test_biovil_t_allows_only_the_stated_extras(tmp_path):
         BioVilT(tmp_path).load("cpu")
 
 
+def test_rad_dino_at_another_side_loads_the_released_positions(tmp_path, subject_of):
+    """The release's file given by its path, with or without the config.json beside it, serves another side: positions are interpolated."""
+    vit = subject_of("rad_dino").encoder.vit
+    vit.save_pretrained(tmp_path)
+    image = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    found = []
+    for given in (tmp_path, tmp_path / "model.safetensors", tmp_path / "model.safetensors"):
+        encoder = find("rad_dino")(given, {"image_size": 224})
+        encoder.load("cpu")
+        assert same(encoder.vit.state_dict(), vit.state_dict())
+        with torch.inference_mode():
+            found.append(encoder.encode(image).image)
+            assert encoder.encode(image).patches.shape[1:3] == (16, 16)
+        if len(found) == 2:  # and now without it
+            (tmp_path / "config.json").unlink()
+    assert all(torch.equal(found[0], other) for other in found[1:])
+
+
 def test_rad_dino_turns_down_another_config(tmp_path):
     """A config.json of another width, or one that is no JSON, is turned down before any weight is read."""
     config = {"model_type": "dinov2", "hidden_size": 1024, "patch_size": 14, "image_size": 518}

@@ -395,4 +395,32 @@ def test_a_network_that_does_not_load_fails_once(network):
 
     one = subject(network, load=refusing)
     assert list(failed(one)) == ["loads ready"]
-    assert [remark for verdict, _, remark in check.verdicts(one) if verdict == "-"].count("after: loads ready") == 15
+    assert [remark for verdict, _, remark in check.verdicts(one) if verdict == "-"].count("after: loads ready") == 16
+
+
+def test_a_weight_file_that_is_not_read_is_noticed(tmp_path):
+    """A wrapper that leaves a file unopened, or takes what fits and no more, is told which tensors are random; one that reads it is not."""
+    import timm
+
+    torch.manual_seed(7)
+    state = timm.create_model("vit_tiny_patch16_224", num_classes=0).state_dict()
+    torch.save(state, tmp_path / "whole.pt")
+    torch.save({name: value for name, value in state.items() if "blocks.11.mlp.fc2" not in name}, tmp_path / "part.pt")
+
+    def unread(self, device):
+        self.vit = timm.create_model("vit_tiny_patch16_224", num_classes=0).eval()
+
+    def lenient(self, device):
+        unread(self, device)
+        self.vit.load_state_dict(torch.load(self.weights, weights_only=True), strict=False)
+
+    def under(path, load=Template.load):
+        return Subject("broken", type("Broken", (Template,), {"load": load, "__module__": Template.__module__}), path)
+
+    assert contract.tensors_are_the_files(under(tmp_path / "whole.pt")) == f"{len(state)} tensors"
+    assert contract.tensors_are_the_files(under(tmp_path / "whole.pt", lenient)) == f"{len(state)} tensors"
+    for path, load, named in (("whole.pt", unread, "cls_token"), ("part.pt", lenient, "blocks.11.mlp.fc2.weight")):
+        with pytest.raises(ContractError, match=rf"not from the weight file but random; got \['{named}"):
+            contract.tensors_are_the_files(under(tmp_path / path, load))
+    with pytest.raises(NotApplicableError, match="no weight file"):
+        contract.tensors_are_the_files(under(None))
