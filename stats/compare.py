@@ -37,7 +37,7 @@ from .bootstrap import (
     resample_patients,
     two_level,
 )
-from .calibration import LINE_COLUMNS, Line, calibration_interval, recalibration_line
+from .calibration import LINE_COLUMNS, Gaps, Line, calibration_interval, recalibration_line
 from .delong import delong_of_replicates
 from .errors import EncoderMissing, SettingError, StatsError
 from .learning_curves import CURVE_COLUMNS, learning_curve_rows
@@ -263,8 +263,8 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settin
             elif m is None:
                 yield row | {"state": "not_computed", "reason": "not in this encoder's predictions"}
             else:
-                plain = m.gaps is None  # percentiles of resamples cover
-                interval = percentile_interval(m.samples) if m.gaps is None else calibration_interval(m.gaps)
+                plain = not m.gaps  # percentiles of resamples cover
+                interval = percentile_interval(m.samples) if plain else calibration_interval(Gaps.mean(m.gaps))
                 bca = bca_interval(m.samples, m.value, one.jackknife[target, metric]) if m.state == "ok" and plain else (None, None)
                 two = None
                 if m.replicates.size >= FEWEST_RUNS and plain:

@@ -71,7 +71,7 @@ class Measurement:
         patient_sums: (P,) per-patient sums of the per-image metric (mean over replicates) for metrics that are means
             over images, else None; ``n_images`` is their divisor.
         patient_images: (P,) images of each patient, beside ``patient_sums``.
-        gaps: of the bins of a calibration error, whose sizes add up to it, on the data and on resamples; else None.
+        gaps: of the bins of a calibration error, one part per replicate and label (a mean over labels shares theirs); else empty.
         state: ``ok``, ``undefined`` (the test set lacks a class) or ``not_computed``.
         reason: why it is not ``ok``, or what a mean leaves out.
 
@@ -91,7 +91,7 @@ class Measurement:
     false_positive_images: int | None = None
     patient_sums: np.ndarray | None = None
     patient_images: np.ndarray | None = None
-    gaps: Gaps | None = None
+    gaps: tuple[Gaps, ...] = ()
     state: str = "ok"
     reason: str = ""
 
@@ -195,7 +195,7 @@ def _calibration(
     return [
         Measurement(label, "brier", terms.mean(axis=1), brier, **size, patient_sums=sums[:, 1 : 1 + replicates].mean(axis=1),
                     patient_images=sums[:, 0]),
-        Measurement(label, "ece", errors, samples, **size, gaps=Gaps.mean(gaps)),
+        Measurement(label, "ece", errors, samples, **size, gaps=tuple(gaps)),
     ]  # fmt: skip
 
 
@@ -218,7 +218,7 @@ def _mean_over_labels(found: Sequence[Measurement], labels: set[str]) -> list[Me
                 np.mean([m.replicates for m in defined], axis=0), np.mean([m.replicate_samples for m in defined], axis=0),
                 **{name: max(getattr(m, name) for m in defined) for name in ("n_images", "n_patients", "n_units")},
                 reason=f"without {', '.join(left_out)} (undefined)" if left_out else "",
-                gaps=Gaps.mean([m.gaps for m in defined]) if metric in BIASED_UP else None,
+                gaps=tuple(part for m in defined for part in m.gaps),
             )
         )  # fmt: skip
     return means

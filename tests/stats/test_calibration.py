@@ -270,8 +270,8 @@ def test_the_gaps_of_a_mean_over_labels_are_all_its_labels_gaps():
                          "target": np.r_[target, random.random(300) < 0.3], "score": np.r_[probability, probability**2]})  # fmt: skip
     found = {(m.target, m.metric): m for m in measures.linear_probe(rows, resample_patients(rows.patient_id, 50, seed=0))}
     x, y, both = (found[name, "ece"] for name in ("x", "y", "Agg-2"))
-    assert both.value == pytest.approx((x.value + y.value) / 2) == pytest.approx(np.abs(both.gaps.gap).sum())
-    np.testing.assert_allclose(np.abs(both.gaps.drawn).sum(axis=1), both.samples)
+    assert both.value == pytest.approx((x.value + y.value) / 2) == pytest.approx(np.abs(Gaps.mean(both.gaps).gap).sum())
+    np.testing.assert_allclose(np.abs(Gaps.mean(both.gaps).drawn).sum(axis=1), both.samples)
 
 
 def test_scores_that_are_no_probabilities_have_no_calibration():
