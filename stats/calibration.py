@@ -86,7 +86,8 @@ class Gaps:
         size, said, positive = sums / sums[0].sum()
         with np.errstate(invalid="ignore", divide="ignore"):  # a resample without any image: NaN
             shares = drawn / drawn[:, :1].sum(axis=2, keepdims=True)
-        return cls(said - positive, said, size, np.full(size.shape, 1 / sums[0].sum()), shares[:, 1] - shares[:, 2], shares[:, 0])
+        weight = np.full(size.shape, 1 / sums[0].sum())
+        return cls(said - positive, said, size, weight, shares[:, 1] - shares[:, 2], shares[:, 0].copy())  # a view would keep all three
 
     @classmethod
     def mean(cls, parts: Sequence[Gaps]) -> Gaps:
