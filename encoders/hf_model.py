@@ -114,6 +114,9 @@ class HfModel(Encoder):
             fix = "option trust_remote_code: true, if you trust its owner" if remote else self.card.how_to_get
             raise WeightsError(self._folder, what, got=got, fix=fix) from None
         self._hold_against(file, info, looks_like(state))
+        with torch.no_grad():
+            for name in info["missing_keys"]:  # a pooler that is not asked for: nothing is left to chance
+                net.get_parameter(name).zero_()
         return net
 
     def _tensors(self, file) -> dict:

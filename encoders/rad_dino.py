@@ -65,7 +65,7 @@ class RadDino(Encoder):
         folder = self.weights if self.weights is None or self.weights.is_dir() else self.weights.parent
         file = folder / "config.json" if folder is not None else None
         if file is None or not file.is_file():  # positions of the release, whatever side they are interpolated to
-            return Dinov2Config(image_size=RadDino.card.image_size, patch_size=self.card.patch)
+            return Dinov2Config(image_size=type(self).card.image_size, patch_size=self.card.patch)
         try:
             config = Dinov2Config.from_pretrained(file.parent)
         except (OSError, ValueError) as error:
