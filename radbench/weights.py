@@ -265,7 +265,7 @@ def _is_script(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return any("/code/" in name or name.endswith("constants.pkl") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile, NotImplementedError):  # NotImplementedError: zipfile, of a compression that it does not know
+    except (OSError, zipfile.BadZipFile, NotImplementedError):  # NotImplementedError: a zip of a later version
         return False
 
 
