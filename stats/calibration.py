@@ -238,17 +238,21 @@ def calibration_interval(gaps: Gaps, level: float = 0.95) -> Interval:
 
 
 def _noise(gaps: Gaps, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B, J) standard normal numbers that are correlated as `noise` (B, J) is, the same at every call; (J,) design effects.
+    """(B, J) standard normal numbers that are correlated as `noise` (B, J) is; (J,) design effects.
 
+    The same normal numbers at every call, mixed by the symmetric square root of the correlations. That root is unique: another root, such
+    as numpy's for `multivariate_normal`, turns with the last digit of the correlations, so that two machines would draw two samples.
     One positive image with a design effect of 1 is added to each bin, which may hold none.
     """
     covariance = np.cov(noise, rowvar=False, ddof=0).reshape(len(gaps.gap), -1)
-    variance = np.diag(covariance)
-    sd = np.sqrt(np.where(variance > 0, variance, 1.0))
-    correlation = covariance / np.outer(sd, sd) + np.diag(variance <= 0)
-    one_image = gaps.image**2
+    variance, one_image = np.diag(covariance), gaps.image**2
+    still = variance < 1e-9 * one_image  # no more than what rounding leaves of 0, which has correlations too, but of chance
+    sd = np.sqrt(np.where(still, 1.0, variance))
+    correlation = np.where(still | still[:, None], np.eye(len(sd)), covariance / np.outer(sd, sd))
     effect = (variance + one_image) / (gaps.variance(gaps.gap) + one_image)
-    return np.random.default_rng(0).multivariate_normal(np.zeros(len(sd)), correlation, len(noise), check_valid="ignore"), effect
+    power, axes = np.linalg.eigh(correlation)
+    root = (axes * np.sqrt(np.maximum(power, 0))) @ axes.T
+    return np.random.default_rng(0).standard_normal(noise.shape) @ root, effect
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Calibration against scikit-learn and probabilities that are right by construction."""
 
+from dataclasses import fields
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -220,6 +222,19 @@ def test_equal_replicates_add_no_evidence_on_calibration():
     target, said = simulated(600)
     once, again = (calibration_interval(resampled(target, *[said**1.3] * times)) for times in (1, 5))
     assert [again.low, again.median, again.high] == pytest.approx([once.low, once.median, once.high], abs=0.04 * (once.high - once.low))
+
+
+def test_rounding_does_not_move_the_interval_of_the_calibration_error():
+    """Sums of other order, another last digit, leave the interval as it is: with bins of no positive and with replicates that are equal."""
+    random = np.random.default_rng(5)
+    said = np.repeat(np.sort(random.beta(1, 9, 8)), 40)
+    target = (random.random(said.size) < said / 3) & (said > np.median(said))  # no positive in the lower half of the bins
+    gaps = resampled(target, said, said)
+    assert (np.ptp(gaps.drawn - gaps.drawn_size / gaps.size * gaps.gap, axis=0) < 1e-12).any()
+    last_digit = (1 + 1e-15 * random.normal(size=getattr(gaps, field.name).shape) for field in fields(gaps))
+    other = Gaps(*(getattr(gaps, field.name) * digit for field, digit in zip(fields(gaps), last_digit, strict=True)))
+    one, two = calibration_interval(gaps), calibration_interval(other)
+    assert one.low > 0 and [one.low, one.median, one.high] == pytest.approx([two.low, two.median, two.high], abs=1e-9)
 
 
 def test_noughts_and_ones_without_an_error_have_an_interval():
