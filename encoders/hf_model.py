@@ -8,6 +8,7 @@ import re
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
 
 from radbench.artifact import Absent
 from radbench.encoder import Card, Encoder, Features, Option, one_grid, ready
@@ -30,6 +31,27 @@ UNUSED = ("text_model", "text_encoder", "text_decoder", "text_projection", "lang
 #: processors that resize, crop and normalise as their file says and do nothing of their own besides
 PLAIN = ("", "ViT", "DeiT", "Beit", "CLIP", "ChineseCLIP", "Bit", "Siglip", "Blip", "MobileNetV1", "MobileNetV2", "MobileViT", "Pvt",
          "Segformer", "DINOv3ViT", "ConvNext")  # fmt: skip
+#: settings of others that change the picture
+RULES = ("do_pad", "do_convert_grayscale", "do_flip_channel_order", "offset", "keep_aspect_ratio", "rescale_offset", "include_top")
+
+
+class Said(BaseModel):
+    """What is read of preprocessor_config.json, in the types that transformers writes."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    image_processor_type: str | None = None
+    feature_extractor_type: str | None = None
+    size: dict[str, PositiveInt | None] | PositiveInt | None = None
+    crop_size: dict[str, PositiveInt] | PositiveInt | None = None
+    crop_pct: PositiveFloat | None = None
+    resample: int | None = None
+    rescale_factor: PositiveFloat = 1 / 255
+    image_mean: list[float] | float | None = None
+    image_std: list[PositiveFloat] | PositiveFloat | None = None
+    do_resize: bool = True
+    do_center_crop: bool | None = False
+    do_rescale: bool = True
+    do_normalize: bool = True
 
 
 class Preparation(NamedTuple):
@@ -37,7 +59,7 @@ class Preparation(NamedTuple):
 
     size: dict[str, int]
     interpolation: str
-    crop: dict[str, int] | None
+    crop: dict[str, int]
     factor: float
     mean: float | list[float]
     std: float | list[float]
@@ -56,13 +78,13 @@ class HfModel(Encoder):
         "pretrained on is not known here unless the configuration says it, so overlaps with test data are not marked",
     )  # fmt: skip
     options = {
-        "model": Option("", why="<owner>/<name>; without one a tiny random ViT stands in, for checks"),
+        "model": Option("", in_title=False, why="<owner>/<name>; without one a tiny random ViT stands in, for checks"),
         "pooling": Option("pooler", tuple(POOLINGS), why="where a checkpoint has no pooler, loading says so: then cls or mean"),
         "image_size": Option(0, why="0 is the processor's; another side takes the place of its, and positions are interpolated"),
-        "field": Option(None, why="share of the side that the processor's crop keeps, such as 0.875; segmentation asks for it"),
-        "pretrained_on": Option([], why="data set names, as in `sources` of an index: results on these get a mark"),
-        "ignore": Option([], why="further parts of names of tensors that the file may hold and the network does not use"),
-        "trust_remote_code": Option(None, why="true runs Python code from the repository on this machine; nothing else does"),
+        "field": Option(None, kind=float, in_title=False, why="share of the side that the processor's crop keeps: segmentation asks"),
+        "pretrained_on": Option([], in_title=False, why="data set names, as in `sources` of an index: results on these get a mark"),
+        "ignore": Option([], in_title=False, why="further parts of names of tensors that the file may hold and the network does not use"),
+        "trust_remote_code": Option(None, kind=bool, in_title=False, why="true runs Python code of the repository; nothing else does"),
     }
 
     @classmethod
@@ -81,11 +103,8 @@ class HfModel(Encoder):
     def load(self, device):
         from transformers import AutoModel, ViTConfig
 
-        trust = self.options["trust_remote_code"]
-        if trust not in (None, True, False):
-            raise ConfigError(WHERE, "option trust_remote_code", got=repr(trust), expected="true or false")
         if self.weights is not None:
-            self.net = ready(self._released(trust is True), device)
+            self.net = ready(self._released(self.options["trust_remote_code"] is True), device)
         elif self.options["model"]:
             raise Absent(f"its architecture is in its files: {self.card.how_to_get}")
         else:
@@ -103,6 +122,9 @@ class HfModel(Encoder):
         try:
             config = AutoConfig.from_pretrained(self._folder, **code)
             config = getattr(config, "vision_config", config)  # of a model of images and text, the image tower
+            if getattr(config, "mask_ratio", 0):
+                raise ConfigError(self._folder / "config.json", f"{config.model_type} leaves out patches at random",
+                                  got=f"mask_ratio {config.mask_ratio}", fix="write a wrapper: docs/adding-an-encoder.md")  # fmt: skip
             with torch.device("meta"):
                 kind = type(AutoModel.from_config(config, trust_remote_code=trust))
             state = self._tensors(file)
@@ -151,10 +173,17 @@ class HfModel(Encoder):
         import torch
 
         image = torch.from_numpy(np.array(self.preprocess(np.full((64, 64), 0.5, np.float32))))[None].to(device)
+        channels = getattr(self.net.config, "num_channels", image.shape[1])
+        if isinstance(channels, int) and channels != image.shape[1]:
+            raise ConfigError(self._folder / PROCESSOR, "image_mean has not one number for each channel of the network",
+                              got=image.shape[1], expected=channels)  # fmt: skip
         try:
             with torch.inference_mode():
                 self._forward(image)
-        except (ValueError, RuntimeError, TypeError) as error:
+        except TypeError as error:
+            raise ConfigError(WHERE, f"{self.options['model']} takes something besides the image", got=str(error),
+                              fix="write a wrapper: docs/adding-an-encoder.md") from None  # fmt: skip
+        except (ValueError, RuntimeError) as error:
             side, wanted = image.shape[-1], getattr(self.net.config, "image_size", None)
             asked = self.options["image_size"]
             where = f"{WHERE}: option image_size" if asked else self._folder / PROCESSOR
@@ -172,41 +201,43 @@ class HfModel(Encoder):
     def _processor(self) -> Preparation:
         file = self._folder / PROCESSOR if self.weights is not None else None
         try:
-            said = STAND_IN if file is None else json.loads(file.read_text())
-        except (OSError, ValueError) as error:
+            said = Said.model_validate(STAND_IN if file is None else json.loads(file.read_text()))
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            what = f"{wrong['loc'][0] if wrong['loc'] else 'the whole'}: {wrong['msg']}"
+            raise WeightsError(file, "is not what transformers writes", got=f"{wrong['input']!r}"[:60], expected=what,
+                               fix=self.card.how_to_get) from None  # fmt: skip
+        except (OSError, ValueError, RecursionError) as error:
             raise WeightsError(file, "cannot be read", got=f"{error}".split("\n")[0], fix=self.card.how_to_get) from None
-        kind = said.get("image_processor_type") or said.get("feature_extractor_type") or ""
-        size, crop = said.get("size"), said.get("crop_size") if said.get("do_center_crop") else None
-        if isinstance(size, int):  # written by old versions: the shortest side where a crop follows
-            size = {"shortest_edge": size} if crop or kind.startswith("ConvNext") else {"height": size, "width": size}
-        if isinstance(crop, int):
-            crop = {"height": crop, "width": crop}
-        if kind.startswith("ConvNext") and size and size.get("shortest_edge"):  # these crop below 384 and squash from there on
+        kind = said.image_processor_type or said.feature_extractor_type or ""
+        size, crop = _sides(said.size), _sides(said.crop_size) if said.do_center_crop else {}
+        if isinstance(said.size, int) and (crop or kind.startswith("ConvNext")):  # old versions: the shortest side where a crop follows
+            size = {"shortest_edge": said.size}
+        if kind.startswith("ConvNext") and "shortest_edge" in size:  # these crop below 384 and squash from there on
             side = size["shortest_edge"]
-            square = {"height": side, "width": side}
-            size, crop = (square, None) if side >= 384 else ({"shortest_edge": int(side / said.get("crop_pct", 0.875))}, square)
+            size, crop = (_sides(side), {}) if side >= 384 else ({"shortest_edge": int(side / (said.crop_pct or 0.875))}, _sides(side))
         plain_kind = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", kind)
         refused = [] if plain_kind in PLAIN else [f"processor {kind}, which has rules of its own"]
-        refused += [key for key in ("do_pad", "do_convert_grayscale", "do_flip_channel_order", "offset", "keep_aspect_ratio",
-                                    "rescale_offset", "include_top") if said.get(key)]  # fmt: skip
-        refused += ["crop_pct"] if said.get("crop_pct") and plain_kind != "ConvNext" else []
-        refused += [] if said.get("do_resize", True) and size and (size.keys() == {"shortest_edge"} and crop or
-                    size.keys() == {"height", "width"}) else [f"size {said.get('size')}"]  # fmt: skip
-        refused += [] if said.get("resample") in RESAMPLE else [f"resample {said.get('resample')}"]
-        if said.get("do_normalize", True) and not (said.get("image_mean") and said.get("image_std")):
-            refused.append("no image_mean and image_std")
+        refused += [key for key in RULES if said.model_extra.get(key)]
+        refused += ["crop_pct"] if said.crop_pct and plain_kind != "ConvNext" else []
+        square, shortest = {"height", "width"}, {"shortest_edge"}
+        fits = size.keys() == square or size.keys() == shortest and crop
+        if not said.do_resize or not fits or crop.keys() not in (set(), square):
+            refused.append(f"size {said.size}, crop_size {said.crop_size}")
+        refused += [] if said.resample in RESAMPLE else [f"resample {said.resample}"]
+        mean, std = (said.image_mean, said.image_std) if said.do_normalize else (0.0, 1.0)
+        if mean is None or std is None or np.size(mean) != np.size(std):
+            refused.append(f"image_mean {mean} and image_std {std}")
         if refused:
             raise ConfigError(
                 file, f"asks for what is not served here: {', '.join(refused)}", fix="write a wrapper: docs/adding-an-encoder.md"
             )
-        plain = not said.get("do_normalize", True)
-        factor = said.get("rescale_factor", 1 / 255) * 255 if said.get("do_rescale", True) else 255.0
+        factor = said.rescale_factor * 255 if said.do_rescale else 255.0
         kept = crop["height"] / size.get("shortest_edge", size.get("height")) if crop else 1.0
         if side := self.options["image_size"]:  # in place of the processor's, with the same share of the image
             ratio = side / (crop or size)["height"]
-            size, crop = _scaled(size, ratio), _scaled(crop, ratio) if crop else None
-        return Preparation(size, RESAMPLE[said["resample"]], crop, factor, 0.0 if plain else said["image_mean"],
-                           1.0 if plain else said["image_std"], kept)  # fmt: skip
+            size, crop = ({name: round(length * ratio) for name, length in sides.items()} for sides in (size, crop))
+        return Preparation(size, RESAMPLE[said.resample], crop, factor, mean, std, kept)
 
     def preprocess(self, image):
         size, interpolation, crop, factor, mean, std, _ = self._processor
@@ -253,6 +284,9 @@ class HfModel(Encoder):
         kept = self._processor.kept
         if abs(kept - self.card.field) > 1e-6:
             raise ConfigError(WHERE, f"the processor of {self.options['model']} keeps {kept} of the side", fix=f"option field: {kept}")
+        merging = [part for part in self.net.modules() if hasattr(part, "blocks") and hasattr(part, "downsample")]
+        if len(merging) == 4:  # a Swin: its hidden states come after the merging of patches that ends a stage
+            return one_grid(self._before_merging(merging, images))
         out = self._forward(images, output_hidden_states=True)
         states = getattr(out, "reshaped_hidden_states", None) or out.hidden_states
         if not states or len(states) < 5:
@@ -263,9 +297,23 @@ class HfModel(Encoder):
         taps = [states[number * blocks // 4] for number in (1, 2, 3, 4)]
         return [self._grid(state, images)[0].permute(0, 3, 1, 2) for state in taps]
 
+    def _before_merging(self, stages, images):
+        """Maps (B, C, g, g) that leave the last block of each stage."""
+        found = []
+        hooks = [stage.blocks[-1].register_forward_hook(lambda _, given, out: found.append(out)) for stage in stages]
+        try:
+            self._forward(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        tokens = [out[0] if isinstance(out, tuple) else out for out in found]
+        return [state.transpose(1, 2).unflatten(2, (round(state.shape[1] ** 0.5),) * 2) for state in tokens]
 
-def _scaled(sides: dict[str, int], ratio: float) -> dict[str, int]:
-    return {name: round(side * ratio) for name, side in sides.items()}
+
+def _sides(said: dict[str, int | None] | int | None) -> dict[str, int]:
+    """Sides by name; a number alone is both sides of a square."""
+    square = {"height": said, "width": said}
+    return {name: length for name, length in (said if isinstance(said, dict) else square).items() if length}
 
 
 def plain_number(value) -> bool:

@@ -52,11 +52,11 @@ class TimmModel(Encoder):
         "pretrained on is not known here unless the configuration says it, so overlaps with test data are not marked",
     )  # fmt: skip
     options = {
-        "model": Option("test_vit2.r160_in1k", why="a tiny one, for checks"),
+        "model": Option("test_vit2.r160_in1k", in_title=False, why="a tiny one, for checks"),
         "pooling": Option("head", tuple(POOLINGS), why="what the model's own classifier is given"),
         "image_size": Option(0, why="0 is the model's own"),
         "crop": Option(1.0, why="share of the side that is kept: timm's crop_pct (0.875 to 0.95) suits photographs, here it cuts lungs"),
-        "pretrained_on": Option([], why="data set names, as in `sources` of an index: results on these get a mark"),
+        "pretrained_on": Option([], in_title=False, why="data set names, as in `sources` of an index: results on these get a mark"),
     }
 
     @classmethod
@@ -72,14 +72,20 @@ class TimmModel(Encoder):
             pretrained_on=tuple(options["pretrained_on"]) or cls.card.pretrained_on,
         )  # fmt: skip
 
+    @classmethod
+    def look_up(cls, options):
+        import timm
+
+        name, tagged = options["model"], timm.list_pretrained(f"{options['model'].partition('.')[0]}.*")
+        if name not in tagged:
+            raise _unknown(name, tagged)
+
     def load(self, device):
         import timm
         from torch import nn
 
-        name, tagged = self.options["model"], timm.list_pretrained(f"{self.options['model'].partition('.')[0]}.*")
-        if name not in tagged:
-            raise _unknown(name, tagged)
-        size = self.options["image_size"]
+        self.look_up(self.options)
+        name, size = self.options["model"], self.options["image_size"]
         try:
             self.net = timm.create_model(name, **({"img_size": size} if size else {}))
         except TypeError:  # a convolutional network takes any side

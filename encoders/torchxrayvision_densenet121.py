@@ -59,4 +59,8 @@ class XrvDenseNet(Encoder):
         return Features(image=last.mean((2, 3)), patches=last.permute(0, 2, 3, 1))
 
     def encode_levels(self, images):
-        return one_grid(self.net.forward_intermediates(images, indices=[1, 2, 3, 4], intermediates_only=True))
+        taps = []
+        for name, part in self.net.features.named_children():  # timm's forward_intermediates has the final norm after the last block
+            images = part(images)
+            taps += [images] if name.startswith("denseblock") else []
+        return one_grid(taps)

@@ -375,13 +375,18 @@ def _cost(start: float) -> dict[str, Any]:
     return {"seconds": round(time.monotonic() - start, 2), "peak_memory_mb": round(memory, 1), "device": device}
 
 
-def _provenance() -> dict[str, Any]:
-    packages = {}
+def software() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a number."""
+    packages = {"python": platform.python_version()}
     for name in ("torch", "timm", "transformers", "open-clip-torch", "numpy", "pandas", "pyarrow"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             packages[name] = metadata.version(name)
+    return packages
+
+
+def _provenance() -> dict[str, Any]:
     return {
-        "software": {"python": platform.python_version(), **packages},
+        "software": software(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git": _git_state(),

@@ -138,10 +138,9 @@ def read_option(text: str, known: dict[str, Option]) -> tuple[str, Any]:
     if choice is not None or isinstance(option.default, str):
         return name, value if choice is None else choice
     try:
-        parsed = json.loads(value)
+        return name, json.loads(value)
     except ValueError:
-        parsed = value
-    return name, float(parsed) if isinstance(option.default, float) and type(parsed) is int else parsed
+        return name, value
 
 
 def card_page(name: str, card: Card, encoder_class: type[Encoder], remark: str, lines: list[tuple[str, str, str]]) -> str:
@@ -203,7 +202,8 @@ def table(cards: dict[str, Card]) -> str:
             "as trained" if card.params is None else f"{card.params / 1e6:.1f} M" if card.params else "none",
             f"`{card.weights}`" if card.weights else "none",
             card.licence,
-            ", ".join(card.pretrained_on) or ("as trained" if trained_here else "nothing"),
+            ", ".join(seen + " with labels" * (seen in card.labels_seen) for seen in card.pretrained_on)
+            or ("as trained" if trained_here else "nothing"),
         ))  # fmt: skip
     notes = [f"- `{name}`: {card.notes}." for name, card in cards.items() if card.notes]
     return "\n".join([*("| " + " | ".join(row) + " |" for row in rows), "", "Notes:", "", *notes])

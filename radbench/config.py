@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from . import encoder
 from .artifact import ROOT
-from .datasets import READERS, known_labels
+from .datasets import COLLECTIONS, READERS, known_labels, misnamed
 from .errors import ConfigError, did_you_mean
 from .protocol import SHARES, check_shares
 
@@ -187,8 +187,9 @@ def load(values: Mapping[str, Any], path: Path | str) -> Config:
             fix = did_you_mean(str(place[-1]), _siblings(place))
         raise ConfigError(_where(path, place), first["msg"], got=repr(first.get("input"))[:120], fix=fix) from None
     except ConfigError as error:
-        raise ConfigError(_where(path, [error.where]), str(error).removeprefix(f"{error.where}: ")) from None
+        raise ConfigError(_where(path, [error.where]), error.said) from None
     _check_names(config, path)
+    _check_collections(config, path)
     _check_protocols(config, path)
     roots = {}
     for name, dataset in config.datasets.items():
@@ -241,7 +242,7 @@ def _check_names(config: Config, path: Path | str) -> None:
         try:
             address = encoder.describe(name, entry.model_dump()).weights
         except ConfigError as error:
-            raise ConfigError(_where(path, ["encoders", name]), str(error)) from None
+            raise ConfigError(_where(path, ["encoders", name]), error.said) from None
         if address.startswith("hf:") and not encoder.REPOSITORY.fullmatch(address.removeprefix("hf:")):
             raise ConfigError(_where(path, ["encoders", name]), "names no hub repository", got=address,
                               expected="hf:<owner>/<name>, as after huggingface.co/")  # fmt: skip
@@ -285,6 +286,30 @@ def _check_names(config: Config, path: Path | str) -> None:
             if run not in config.pretrain:
                 raise ConfigError(_where(path, ["encoders", name]), f"needs the pretraining run {run!r}",
                                   fix=f"add pretrain.{run}, or give encoders.{name}.weights")  # fmt: skip
+
+
+def _check_collections(config: Config, path: Path | str) -> None:
+    """Refuse another spelling of a collection of images: the mark of an overlap hangs on equal names."""
+    own = set()  # names that mean something here besides the published ones
+    for name, dataset in config.datasets.items():
+        for source in dataset.sources:
+            if right := misnamed(source):
+                place = _where(path, ["datasets", name, "sources"])
+                raise ConfigError(place, "another name of a published collection", got=source, fix=right)
+        unnamed = dataset.reader in ("folder", "phantom") and not dataset.sources
+        if unnamed and (right := misnamed(name)):
+            fix = f"{right} Say sources: [it], so that overlaps get their mark; if it is another one, another id"
+            raise ConfigError(_where(path, ["datasets", name]), "named like a published collection, without `sources`", got=name, fix=fix)
+        own |= {name} if unnamed else set(dataset.sources)
+    for name, entry in config.encoders.items():
+        for seen in entry.options.get("pretrained_on") or []:
+            right = misnamed(seen, own)
+            if seen in config.datasets and seen not in {*own, *COLLECTIONS}:
+                dataset = config.datasets[seen]
+                right = f"its images are of {dataset.sources or dataset.reader}: name these"
+            if right:
+                place = _where(path, ["encoders", name, "options", "pretrained_on"])
+                raise ConfigError(place, "no collection has this name, so overlaps would get no mark", got=seen, fix=right)
 
 
 def _check_protocols(config: Config, path: Path | str) -> None:

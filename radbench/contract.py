@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import artifact, weights
+from .datasets import misnamed
 from .encoder import REPOSITORY, Encoder
 from .errors import ConfigError, RadbenchError, WeightsError
 from .image import FILTERS, center_crop, resize
@@ -59,6 +60,7 @@ def card_is_complete(subject: Subject) -> str:
         wrong += [f"{name} is None" for name in ("image_size", "patch", "dim", "params") if getattr(card, name) is None]
     if card.levels and list(card.levels) != sorted(set(card.levels)):
         wrong.append(f"levels {card.levels} do not go from shallow to deep")
+    wrong += [f"pretrained_on has {name!r}: {right}" for name in card.pretrained_on if (right := misnamed(name))]
     if set(card.labels_seen) - set(card.pretrained_on):
         wrong.append("labels_seen has names that pretrained_on lacks")
     if not 0 < card.field <= 1:

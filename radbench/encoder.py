@@ -88,20 +88,30 @@ class Option:
         choices: all permitted values; empty for a number or a text that is free within its type.
         why: why the default is the default, in words for the card page.
         selects_weights: it chooses among the tensors of the file, so random weights cannot show its effect.
+        kind: type of a value, where the default is None and does not say it.
+        in_title: a second row says the value in its title; False for a name, a fact or a permission, which is no other way to run it.
     """
 
     default: Any
     choices: tuple = ()
     why: str = ""
     selects_weights: bool = False
+    kind: type | None = None
+    in_title: bool = True
 
-    def refuse(self, value: Any) -> str:
-        """Why a value is not permitted, or an empty string."""
-        if self.choices and value not in self.choices:
-            return f"one of {list(self.choices)}"
-        if not self.choices and self.default is not None and type(value) is not type(self.default):
-            return f"{type(self.default).__name__}, as the default {self.default!r}"
-        return ""
+    def taken(self, value: Any) -> Any:
+        """The value in the option's type: YAML and the command line write 1 for 1.0. Raises ValueError with what would be right."""
+        kind = self.kind or type(self.default)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if self.choices:
+            if not any(type(choice) is type(value) and choice == value for choice in self.choices):
+                raise ValueError(f"one of {list(self.choices)}")
+        elif type(value) is not kind and value is not self.default:
+            raise ValueError(f"{kind.__name__}, {self.default!r} by default")
+        elif kind is list and not all(isinstance(entry, str) for entry in value):
+            raise ValueError("a list of texts")
+        return value
 
 
 class Features(NamedTuple):
@@ -132,19 +142,26 @@ class Encoder(abc.ABC):
     @classmethod
     def values(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """The value of every option: the given one, else its default. Raises ConfigError for what is not permitted."""
+        where, values = f"{cls.__module__.replace('.', '/')}.py", {name: option.default for name, option in cls.options.items()}
         for name, value in given.items():
-            where = f"encoders: {cls.__module__}"
             if name not in cls.options:
-                fix = did_you_mean(name, cls.options) or f"{cls.__module__} takes {sorted(cls.options)}"
+                fix = did_you_mean(name, cls.options) or f"it takes {sorted(cls.options) or 'none'}"
                 raise ConfigError(where, f"unknown option {name!r}", fix=fix)
-            if expected := cls.options[name].refuse(value):
-                raise ConfigError(where, f"option {name}", got=repr(value), expected=expected)
-        return {name: option.default for name, option in cls.options.items()} | dict(given)
+            try:
+                values[name] = cls.options[name].taken(value)
+            except ValueError as expected:
+                raise ConfigError(where, f"option {name}", got=repr(value), expected=expected) from None
+        return values
 
     @classmethod
     def card_for(cls, options: Mapping[str, Any]) -> Card:
         """The card when the options have these values: override it where an option changes a fact, such as the pooling."""
         return cls.card
+
+    @classmethod
+    def look_up(cls, options: Mapping[str, Any]) -> None:
+        """Raise ConfigError for a model that the library of a generic wrapper does not know; imports that library."""
+        return None
 
     @abc.abstractmethod
     def load(self, device: str) -> None:
@@ -235,7 +252,7 @@ def describe(name: str, spec: Mapping[str, Any]) -> Card:
     values = wrapper.values(spec.get("options") or {})
     card = wrapper.card_for(values)
     _check_side(name, wrapper, values, card)
-    changed = [f"{key} {values[key]}" for key, option in wrapper.options.items() if values[key] != option.default and key != "model"]
+    changed = [f"{key} {values[key]}" for key, option in wrapper.options.items() if values[key] != option.default and option.in_title]
     if spec.get("revision"):
         card = _at_revision(name, card, spec["revision"], bool(spec.get("weights")))
         changed += [f"revision {card.revision[:12]}"] if card.revision != wrapper.card.revision else []
@@ -251,9 +268,10 @@ def _check_side(name: str, wrapper: type[Encoder], values: Mapping[str, Any], ca
     if side and side != wrapper.options["image_size"].default and isinstance(patch, int) and side % patch:
         expected = f"a multiple of its patches of {patch}: {side // patch * patch or patch} or {(side // patch + 1) * patch}"
         raise ConfigError(f"encoders: {name}", "option image_size", got=side, expected=expected)
-    field = values.get("field")
-    if field is not None and not 0 < field <= 1:
-        raise ConfigError(f"encoders: {name}", "option field", got=field, expected="a share of the side, above 0 and at most 1")
+    for share in ("field", "crop"):
+        if values.get(share) is not None and not 0 < values[share] <= 1:
+            expected = "a share of the side, above 0 and at most 1"
+            raise ConfigError(f"encoders: {name}", f"option {share}", got=values[share], expected=expected)
 
 
 def _at_revision(name: str, card: Card, revision: str, local: bool) -> Card:

@@ -25,14 +25,16 @@ class RadbenchError(Exception):
 
     def __init__(self, where: object, what: str, *, got: object = None, expected: object = None, fix: str = ""):
         self.where, self.what = str(where), what
-        parts = [f"{where}: {what}"]
+        parts = [what]
         if got is not None:
             parts.append(f"got {got}")
         if expected is not None:
             parts.append(f"expected {expected}")
         if fix:
             parts.append(f"next: {fix}")
-        super().__init__("; ".join(parts))
+        #: the message without its place
+        self.said = "; ".join(parts)
+        super().__init__(f"{where}: {self.said}")
 
 
 class ConfigError(RadbenchError):
@@ -51,13 +53,13 @@ class ArtifactError(RadbenchError):
     """A file in results/ is incomplete, was changed, or belongs to another version."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The closest known word as half a sentence, or an empty string.
 
     >>> did_you_mean("raddino", ["rad_dino", "radjepa"])
     "did you mean 'rad_dino'?"
     """
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f"did you mean '{close[0]}'?" if close else ""
 
 

@@ -20,7 +20,7 @@ import torch
 from . import artifact, weights
 from .device import acquire, autocast, precision
 from .encoder import Encoder, describe, find
-from .errors import DataError, run_entry_point
+from .errors import ConfigError, DataError, did_you_mean, run_entry_point
 from .parallel import in_parallel, worker_count
 from .progress import Progress
 from .store import Index
@@ -30,6 +30,7 @@ BATCH = {"cpu": 16, "cuda": 512}  # at most
 CPU_ACTIVATIONS = 2**22  # tokens x width of a batch: a ViT-B at 224 gets 16 images, a ViT-g at 518 two
 GPU_SHARE = 0.6  # of the free memory may be activations
 MAPS_IN_MEMORY = 6 * 2**30  # bytes
+ENTRY = {"wrapper", "title", "weights", "revision", "options"}  # what a configuration says of an encoder
 ARITHMETIC = "arithmetic.json"  # beside the shards of an unfinished run
 
 
@@ -64,10 +65,15 @@ class Frozen:
     """An encoder of the configuration: its card, where its weights are, and what of it belongs into content keys."""
 
     def __init__(self, name: str, spec: Mapping, results: Path):
-        self.name, self.options = name, dict(spec.get("options") or {})
-        self.wrapper = spec.get("wrapper") or name
+        for key in spec:
+            if key not in ENTRY:
+                fix = did_you_mean(key, ENTRY) or f"the keys are {sorted(ENTRY)}"
+                raise ConfigError(f"encoders.{name}", f"unknown key {key!r}", fix=fix)
+        self.name, self.wrapper = name, spec.get("wrapper") or name
         self.encoder_class = find(self.wrapper)
         self.card = describe(name, spec)  # unknown options are an error now, not after an hour
+        given, values = spec.get("options") or {}, self.encoder_class.values(spec.get("options") or {})
+        self.options = {key: values[key] for key in given}
         self.results, self.hidden = results, bool(spec.get("title"))
         self.gap: str | None = None
         self.path: Path | None = None
@@ -77,6 +83,7 @@ class Frozen:
         try:
             self.path = weights.resolve(name, self.card, spec.get("weights"), results)
         except artifact.Absent as gap:
+            self.encoder_class.look_up(values)  # a misspelt model has no weights to get
             self.gap = str(gap)
 
     def require(self) -> None:
@@ -105,7 +112,7 @@ class Frozen:
 
     def reductions(self) -> list[str]:
         """What makes this encoder another one than its title says: a shrunk pretraining run, options that a given title hides."""
-        defaults = {name: option.default for name, option in self.encoder_class.options.items() if name != "model"}
+        defaults = {name: option.default for name, option in self.encoder_class.options.items() if option.in_title}
         changed = [f"option {name} {default} -> {self.options[name]}" for name, default in defaults.items()
                    if self.hidden and self.options.get(name, default) != default]  # fmt: skip
         return changed + [f"pretraining {entry}" for entry in (self._run() or {}).get("reduced", ())]
@@ -118,6 +125,8 @@ class Frozen:
     def facts(self, encoder: Encoder | None = None, device: str = "cpu") -> dict:
         """The card, and what was measured on the loaded network (nothing without one)."""
         card = dataclasses.asdict(self.card)
+        if encoder:
+            card |= {"mean": encoder.card.mean, "std": encoder.card.std}  # some are in a file beside the weights
         if self.path and self.card.weights.startswith("hf:") and len(self.path.name) == 40:
             card["revision"] = self.path.name  # the commit that was found in the hub cache
         run = self._run()
@@ -174,15 +183,17 @@ def _write_features(work: Path, encoder: Encoder, index: Index, device: str, nam
 
 
 def _discard_other_arithmetic(work: Path, device: str, name: str) -> None:
-    """Remove shards that were computed in another precision, on another kind of device or compiled: one file, one arithmetic."""
+    """Remove shards of another precision, kind of device or version of a package, or compiled ones: one file, one arithmetic."""
     here = {"precision": precision(device, training=False), "device": device.split(":")[0],
-            "compiled": bool(os.environ.get("RADBENCH_COMPILE"))}  # fmt: skip
+            "compiled": bool(os.environ.get("RADBENCH_COMPILE")), "software": artifact.software()}  # fmt: skip
     note = work / ARITHMETIC
     before = json.loads(note.read_text()) if note.exists() else None
     if before != here:
         shards = sorted(work.glob("shard-*.npy"))
         if shards:
-            print(f"{name}: {len(shards)} shards of a killed run were computed with {before}, this run has {here}: computed again")
+            other = {key: (before or {}).get(key) for key in here if (before or {}).get(key) != here[key]}
+            print(f"{name}: {len(shards)} shards of a killed run were computed with {other}, this run has "
+                  f"{ {key: here[key] for key in other} }: computed again")  # fmt: skip
         for path in shards:
             path.unlink()
         note.write_text(json.dumps(here))

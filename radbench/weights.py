@@ -403,6 +403,7 @@ def download(name: str, revision: str | None = None, results: Path = RESULTS) ->
     """
     row, spec = parse(name)
     card = describe(row, spec | ({"revision": revision} if revision else {}))
+    find(spec.get("wrapper") or row).look_up(spec.get("options", {}))
     if not card.weights.startswith("hf:"):
         raise WeightsError(name, "its weights are not on the hub", fix=card.how_to_get or "none are needed")
     if not REPOSITORY.fullmatch(card.weights.removeprefix("hf:")):

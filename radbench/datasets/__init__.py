@@ -10,9 +10,12 @@ the owner did to the pictures, for the tables' notes.
 import dataclasses
 import importlib
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..errors import did_you_mean
 
 if TYPE_CHECKING:
     from .files import File
@@ -20,6 +23,18 @@ if TYPE_CHECKING:
 READERS = ("folder", "phantom", "mimic_cxr", "chexpert", "nih_cxr14", "padchest", "brax", "vindr_cxr", "rsna", "iu_xray",
            "mimic_segmentation", "vindr_ribcxr", "candid_ptx", "chestmnist", "chestx_det", "chexlocalize", "jsrt", "montgomery",
            "padchest_gr", "rexgradient", "shenzhen", "siim_acr")  # fmt: skip
+
+#: published collections of images, as in `sources` of an index and `pretrained_on` of a card, and other names that people write for them
+COLLECTIONS = {
+    "mimic_cxr": ("mimic", "mimic_cxr_jpg", "mimic_cxr_2", "mimiccxr"), "chexpert": ("chexpert_plus", "chexpert_small"),
+    "nih_cxr14": ("nih", "nih_cxr", "nihcxr", "cxr14", "cxr8", "chestx_ray14", "chestxray14", "chestx_ray8", "chestxray8"),
+    "padchest": ("bimcv_padchest",), "brax": (), "vindr_cxr": ("vindr", "vinbigdata", "vinbig"), "vindr_ribcxr": ("vindr_rib", "ribcxr"),
+    "rsna": ("rsna_pneumonia", "rsna_pneumonia_detection"), "iu_xray": ("iu", "openi", "open_i", "indiana", "iu_cxr"),
+    "candid_ptx": ("candid",), "jsrt": (), "montgomery": (), "shenzhen": (), "rexgradient": ("rexgradient_160k",),
+    # of encoders only
+    "imagenet_1k": ("imagenet", "imagenet1k", "in1k", "ilsvrc"), "imagenet_22k": ("imagenet22k", "imagenet_21k", "in22k", "in21k"),
+    "wit_400m": (), "webli": (), "lvd_142m": (), "lvd_1689m": (), "pmc_15m": (), "google_private_us_india": (), "unknown": (),
+}  # fmt: skip
 
 UNLISTED = "in no table of the owner"  # a reason to be left out
 FRONTAL = ("PA", "AP", "AP_SUPINE", "FRONTAL")
@@ -80,6 +95,21 @@ def unlisted(name: str, path: "File") -> Record:
 def frontal_only(asked: bool, view: str) -> str:
     """The reason to leave out an image that is not known to be frontal, where only frontal ones are asked for; else empty."""
     return f"view {view}, and frontal_only" if asked and view not in FRONTAL else ""
+
+
+def misnamed(collection: str, more: Iterable[str] = ()) -> str:
+    """The right name of a collection that is written otherwise, as a question; "" for a known name, and for one that is like none.
+
+    An overlap is found by equal names, so another spelling would leave a result without its mark.
+
+    >>> misnamed("MIMIC-CXR"), misnamed("padchst"), misnamed("our_archive"), misnamed("brax")
+    ("did you mean 'mimic_cxr'?", "did you mean 'padchest'?", '', '')
+    """
+    plain = re.sub(r"\W+", "_", collection.lower())
+    if collection in (known := {*COLLECTIONS, *more}):
+        return ""
+    other = next((name for name, others in COLLECTIONS.items() if plain == name or plain in others), None)
+    return did_you_mean(other or plain, known, 0.85)
 
 
 def module_name(name: str) -> str:

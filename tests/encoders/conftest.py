@@ -86,3 +86,26 @@ def pixels(encoder) -> torch.Tensor:
     """Two noise images of the encoder's own input shape."""
     shape = encoder.preprocess(np.full((256, 256), 0.5, np.float32)).shape
     return torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
+
+
+def left_by(net, parts: tuple[str, ...], run) -> list[torch.Tensor]:
+    """What some parts of a network return while it runs."""
+    found = {}
+    hooks = [net.get_submodule(part).register_forward_hook(lambda _, __, out, part=part: found.update({part: out})) for part in parts]
+    run()
+    for hook in hooks:
+        hook.remove()
+    return [found[part][0] if isinstance(found[part], tuple) else found[part] for part in parts]
+
+
+def same_levels(levels, taps) -> None:
+    """Four taps as parts of the network returned them, tokens or maps, are the levels: prefixes dropped, on the grid of the third."""
+    rows, cols = levels[2].shape[2:]
+    for ours, tap in zip(levels, taps, strict=True):
+        if tap.ndim == 3:
+            side = int(tap.shape[1] ** 0.5)
+            tap = tap[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
+        finer, coarser = max(tap.shape[2] // rows, 1), max(rows // tap.shape[2], 1)
+        tap = torch.nn.functional.avg_pool2d(tap, finer).repeat_interleave(coarser, 2).repeat_interleave(coarser, 3)
+        torch.testing.assert_close(ours, tap, rtol=0, atol=1e-4 * max(1.0, float(tap.abs().max())))  # a residual stream grows
+    assert taps[2].ndim == 3 or taps[2].shape[2:] == (rows, cols)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from radbench import check, contract
-from radbench.encoder import Option, find, names
+from radbench.encoder import Option, describe, find, names
 from radbench.subject import ContractError, NotApplicableError, Subject
 
 GIANT = {name for name in names() if (find(name).card.params or 0) > 1.5e8 and not find(name).card.needs}
@@ -106,6 +106,17 @@ def test_golden_features_notice_another_filter(template, tmp_path, monkeypatch):
 def test_template_is_no_encoder():
     """A file that begins with an underscore is not listed."""
     assert "_template" not in names()
+
+
+def test_encoders_that_were_trained_on_labels_say_on_which():
+    """Supervised encoders list the sets whose labels they saw, as their publications do; the others, by their publications, saw none."""
+    ark = ("mimic_cxr", "chexpert", "nih_cxr14", "rsna", "vindr_cxr", "shenzhen")  # Ma et al., 2025: six public sets
+    supervised = {"ark_plus": ark, "medimageinsight": ("mimic_cxr", "nih_cxr14", "chexpert"),
+                  "torchxrayvision_densenet121": ("mimic_cxr",)}  # fmt: skip
+    assert {name: card.labels_seen for name in names() if (card := describe(name, {})).labels_seen} == supervised
+    xrv = {weights: describe("torchxrayvision_densenet121", {"options": {"trained_on": weights}}) for weights in ("nih", "all")}
+    assert xrv["nih"].labels_seen == xrv["nih"].pretrained_on == ("nih_cxr14",)
+    assert {"rsna", "nih_cxr14", "padchest", "chexpert", "mimic_cxr"} <= set(xrv["all"].labels_seen)
 
 
 def test_readme_is_fresh():

@@ -14,7 +14,7 @@ from radbench.artifact import Absent
 from radbench.encoder import describe, find, parse
 from radbench.errors import ConfigError, WeightsError
 from radbench.subject import Subject
-from tests.encoders.conftest import loaded, pixels
+from tests.encoders.conftest import left_by, loaded, pixels, same_levels
 from tests.encoders.golden_official.make import HERE, fill
 
 CLOSE = {"rtol": 0, "atol": 1e-4}  # float32 sums in another order, features of order 1
@@ -305,11 +305,19 @@ def timm_folder(folder: Path, name: str, **options) -> torch.nn.Module:
     return model
 
 
-TIMM = ("test_vit2.r160_in1k", "test_vit3.r160_in1k", "test_resnet.r160_in1k", "test_convnext.r160_in1k", "test_efficientnet.r160_in1k")
+#: models, and the parts that the four taps leave
+TIMM = {
+    "test_vit2.r160_in1k": ("blocks.1", "blocks.3", "blocks.5", "blocks.7"),
+    "test_vit3.r160_in1k": ("blocks.1", "blocks.3", "blocks.5", "blocks.8"),
+    "test_resnet.r160_in1k": ("layer1", "layer2", "layer3", "layer4"),
+    "test_convnext.r160_in1k": ("stages.0", "stages.1", "stages.2", "stages.3"),
+    "test_efficientnet.r160_in1k": ("blocks.1", "blocks.2", "blocks.3", "blocks.4"),
+    "swin_tiny_patch4_window7_224.ms_in1k": ("layers.0", "layers.1", "layers.2", "layers.3"),
+}
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("name", [*TIMM, "swin_tiny_patch4_window7_224.ms_in1k"])
+@pytest.mark.parametrize("name", TIMM)
 def test_timm_model_is_the_one_of_timm(tmp_path, name):
     """A hub folder of timm loads whole; its features are what that model gives its own classifier, its map has the tapped grid's order."""
     theirs = timm_folder(tmp_path, name)
@@ -319,7 +327,10 @@ def test_timm_model_is_the_one_of_timm(tmp_path, name):
     torch.testing.assert_close(features.image, theirs.forward_head(wanted, pre_logits=True), **CLOSE)
     last = theirs.forward_intermediates(images, indices=1, norm=False, output_fmt="NCHW", intermediates_only=True)[0]
     assert features.patches.shape[1:3] == last.shape[2:]
-    assert [level.shape[2:] for level in encoder.encode_levels(images)] == [encoder.encode_levels(images)[2].shape[2:]] * 4
+    taps = left_by(theirs, TIMM[name], lambda: theirs(images))
+    if name.startswith("swin"):
+        taps = [tap.permute(0, 3, 1, 2) for tap in taps]
+    same_levels(encoder.encode_levels(images), taps)
 
 
 @torch.inference_mode()
@@ -417,8 +428,26 @@ def test_hf_model_is_the_one_of_transformers(tmp_path, kind):
     torch.testing.assert_close(features.patches.flatten(1, 2), last, **CLOSE)
     prefix = 0 if state.ndim == 4 else state.shape[1] - last.shape[1]
     assert prefix == {"vit": 1, "dinov2": 1, "dinov2_registers": 5, "clip": 1}.get(kind, 0)
-    levels = encoder.encode_levels(images)
-    assert len(levels) == 4 and len({level.shape[2:] for level in levels}) == 1
+    blocks = {"vit": "layers", "clip": "encoder.layers", "siglip": "encoder.layers"}.get(kind, "encoder.layer")
+    blocks = "encoder.stages" if kind in ("resnet", "convnext") else blocks
+    if kind == "swin":
+        taps = before_merging(image_part, images)
+    else:
+        taps = left_by(image_part, tuple(f"{blocks}.{number}" for number in range(4)), lambda: image_part(images))
+    same_levels(encoder.encode_levels(images), taps)
+
+
+def before_merging(swin, images) -> list[torch.Tensor]:
+    """The maps of transformers' own backbone of a Swin: what leaves each stage before patches are merged, without its norms."""
+    from transformers import SwinBackbone, SwinConfig
+
+    shape = {name: getattr(swin.config, name) for name in ("image_size", "patch_size", "embed_dim", "depths", "num_heads", "window_size")}
+    config = SwinConfig(**shape, out_features=["stage1", "stage2", "stage3", "stage4"])
+    backbone = SwinBackbone(config).eval()
+    for name in backbone.hidden_states_norms:
+        backbone.hidden_states_norms[name] = torch.nn.Identity()
+    backbone.swin.load_state_dict(swin.state_dict(), strict=True)
+    return list(backbone(images).feature_maps)
 
 
 @pytest.mark.parametrize("kind", ["vit", "dinov2_registers", "convnext", "swin"])
@@ -469,8 +498,6 @@ def test_hf_model_runs_no_code_of_a_repository(tmp_path):
     with pytest.raises(WeightsError, match="needs code from its repository.*trust_remote_code: true, if you trust its owner"):
         loaded("hf_model", tmp_path, model="owner/own")
     assert not (tmp_path / "ran").exists()
-    with pytest.raises(ConfigError, match="option trust_remote_code"):
-        loaded("hf_model", tmp_path, model="owner/own", trust_remote_code="yes")
 
 
 def test_hf_model_needs_its_files():
@@ -480,13 +507,47 @@ def test_hf_model_needs_its_files():
 
 
 @pytest.mark.parametrize("change, said", [({"size": {"longest_edge": 64}}, "size"), ({"resample": 0}, "resample 0"),
-                                          ({"do_pad": True}, "do_pad"), ({"image_mean": None}, "no image_mean"),
-                                          ({"size": {"shortest_edge": 64}}, "size")])  # fmt: skip
+                                          ({"do_pad": True}, "do_pad"), ({"image_mean": None}, "image_mean None"),
+                                          ({"image_mean": [0.5]}, r"image_mean \[0.5\] and image_std"), ({"crop_size": {"height": 64},
+                                           "do_center_crop": True}, "size"), ({"size": {"shortest_edge": 64}}, "size")])  # fmt: skip
 def test_hf_model_refuses_what_it_cannot_prepare(tmp_path, change, said):
     """A processor that asks for something else than resize, crop, scale and normalise is a ConfigError that names it."""
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(PROCESSOR | change))
     with pytest.raises(ConfigError, match=f"asks for what is not served here: {said}"):
         find("hf_model")(tmp_path, {"model": "owner/x"}).preprocess(np.zeros((80, 70), np.float32))
+
+
+@pytest.mark.parametrize("text, said", [
+    ("[]", r"got \[\]; expected the whole"), (json.dumps(PROCESSOR | {"size": [64, 64]}), r"got \[64, 64\]; expected size"),
+    (json.dumps(PROCESSOR | {"image_mean": "grey"}), "got 'grey'; expected image_mean"),
+    (json.dumps(PROCESSOR | {"image_std": [0, 0, 0]}), "got 0; expected image_std"),
+    (json.dumps(PROCESSOR | {"rescale_factor": "x"}), "got 'x'; expected rescale_factor"),
+    (json.dumps(PROCESSOR | {"size": {"height": -64, "width": 64}}), "got -64; expected size"),
+    ('{"image_mean": NaN}', "got nan; expected image_mean"), ("{", "cannot be read"),
+])  # fmt: skip
+def test_hf_model_refuses_a_processor_of_other_types(tmp_path, text, said):
+    """A preprocessor_config.json with values that transformers never writes is a WeightsError with the setting."""
+    (tmp_path / "preprocessor_config.json").write_text(text)
+    with pytest.raises(WeightsError, match=f"preprocessor_config.json: .*{said}"):
+        find("hf_model")(tmp_path, {"model": "owner/x"}).preprocess(np.zeros((80, 70), np.float32))
+
+
+@pytest.mark.parametrize("kind", ["mae", "naflex", "grey"])
+def test_hf_model_names_what_it_cannot_run(tmp_path, kind):
+    """A network that drops patches at random, takes more than the image or has other channels than the processor: each says so."""
+    import transformers as t
+
+    torch.manual_seed(0)
+    decoder = {f"decoder_{key}": SMALL[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")}
+    naflex = {key: value for key, value in SMALL.items() if key != "image_size"} | {"num_patches": 64}
+    model, said = {
+        "mae": (lambda: t.ViTMAEModel(t.ViTMAEConfig(**SMALL, **decoder)), "vit_mae leaves out patches at random"),
+        "naflex": (lambda: t.Siglip2VisionModel(t.Siglip2VisionConfig(**naflex)), "takes something besides the image"),
+        "grey": (lambda: t.ViTModel(t.ViTConfig(**SMALL, num_channels=1)), "one number for each channel.*got 3; expected 1"),
+    }[kind]
+    hf_folder(tmp_path, model())
+    with pytest.raises(ConfigError, match=said):
+        loaded("hf_model", tmp_path, model="owner/x", pooling="mean")
 
 
 def test_hf_model_segmentation_needs_the_field(tmp_path):

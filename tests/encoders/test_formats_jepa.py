@@ -16,6 +16,7 @@ import radbench.jepa.vit  # noqa: F401  before a test replaces the class that it
 from radbench.artifact import Absent
 from radbench.encoder import find
 from radbench.errors import WeightsError
+from radbench.extract import Frozen
 from radbench.weights import resolve
 from tests.encoders.conftest import loaded
 
@@ -278,7 +279,7 @@ PROCESSOR = {"size": {"shortest_edge": 518}, "crop_size": {"height": 518, "width
              "image_std": [0.25, 0.5, 0.125], "do_convert_rgb": True}  # fmt: skip
 
 
-def test_maira2_reads_its_own_statistics(hub):
+def test_maira2_reads_its_own_statistics(hub, monkeypatch):
     """Mean and SD come from preprocessor_config.json beside the weights, and a grey image is normalised by them."""
     import numpy as np
 
@@ -286,8 +287,12 @@ def test_maira2_reads_its_own_statistics(hub):
         dinov2_folder(folder)
         (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
 
-    encoder = loaded("rad_dino_maira2", hub("microsoft/rad-dino-maira-2", write))
+    path = hub("microsoft/rad-dino-maira-2", write)
+    encoder = loaded("rad_dino_maira2", path)
     assert (encoder.card.mean, encoder.card.std) == ((0.5, 0.25, 0.125), (0.25, 0.5, 0.125))
+    monkeypatch.setattr("radbench.extract.measure", lambda *of: {})
+    said = Frozen("rad_dino_maira2", {"weights": str(path)}, path).facts(encoder)["card"]  # what the sidecar of the features says
+    assert (said["mean"], said["std"]) == (encoder.card.mean, encoder.card.std)
     grey = encoder.preprocess(np.full((600, 700), 0.75, dtype=np.float32))
     np.testing.assert_allclose(grey[:, 0, 0], [1.0, 1.0, 5.0], rtol=1e-6)
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from radbench.encoder import find
-from tests.encoders.conftest import loaded
+from tests.encoders.conftest import left_by, loaded, same_levels
 from tests.encoders.golden_official import make
 
 CLOSE = {"rtol": 0, "atol": 1e-4}  # float32 sums in another order, features of order 1
@@ -75,9 +75,12 @@ def test_ark_plus_equals_its_own_code(tmp_path, monkeypatch, pooling, key):
     small = {"embed_dim": 24, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 4, 8)}
     monkeypatch.setattr(timm, "create_model", lambda name, **options: real(name, **(options | small)))
     torch.save({"teacher": tensors(wanted["shapes"])}, tmp_path / "ark.pt")
-    features = loaded("ark_plus", tmp_path / "ark.pt", pooling=pooling).encode(torch.from_numpy(make.noise(1, 3, 768, 768)))
+    encoder, images = loaded("ark_plus", tmp_path / "ark.pt", pooling=pooling), torch.from_numpy(make.noise(1, 3, 768, 768))
+    features = encoder.encode(images)
     equal(features.image, wanted[key])
     equal(features.patches, wanted["patches"])
+    taps = left_by(encoder.net["swin"], [f"layers.{number}" for number in range(4)], lambda: encoder.encode(images))
+    same_levels(encoder.encode_levels(images), [tap.permute(0, 3, 1, 2) for tap in taps])
 
 
 @torch.inference_mode()
@@ -91,9 +94,12 @@ def test_medimageinsight_equals_its_own_code(tmp_path, monkeypatch, pooling, key
     small = {"embed_dims": (16, 32, 64, 128), "depths": (1, 1, 2, 1), "num_heads": (2, 4, 8, 16)}
     monkeypatch.setattr(timm, "create_model", lambda name, **options: real(name, **(options | small)))
     save_file(tensors(wanted["shapes"]), tmp_path / "m.safetensors")
-    features = loaded("medimageinsight", tmp_path / "m.safetensors", pooling=pooling).encode(torch.from_numpy(make.noise(1, 3, 480, 480)))
+    encoder, images = loaded("medimageinsight", tmp_path / "m.safetensors", pooling=pooling), torch.from_numpy(make.noise(1, 3, 480, 480))
+    features = encoder.encode(images)
     equal(features.image, wanted[key])
     equal(features.patches, wanted["patches"])
+    taps = left_by(encoder.net["davit"], [f"stages.{number}" for number in range(4)], lambda: encoder.encode(images))
+    same_levels(encoder.encode_levels(images), taps)
 
 
 @torch.inference_mode()
@@ -140,6 +146,8 @@ def test_xrv_equals_the_package(subject_of, radiographs):
     missing = theirs.load_state_dict(subject.encoder.net.state_dict(), strict=False)
     assert not missing.unexpected_keys and set(missing.missing_keys) == {"classifier.weight", "classifier.bias"}
     torch.testing.assert_close(subject.single.image, theirs.features2(subject.image), **CLOSE)
+    blocks = [f"features.denseblock{number}" for number in (1, 2, 3, 4)]
+    same_levels(subject.single_levels, left_by(theirs, blocks, lambda: theirs.features2(subject.image)))
     transform = Compose([xrv.datasets.XRayCenterCrop(), xrv.datasets.XRayResizer(224)])
     for frame in radiographs:
         wanted = transform(xrv.utils.normalize(np.round(frame * 255), 255)[None])

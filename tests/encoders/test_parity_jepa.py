@@ -4,6 +4,7 @@
 fills tensors by a rule, so that a test can fill ours the same way and needs neither that code nor any weights.
 """
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -44,6 +45,12 @@ def shrink(monkeypatch):
 # ---------------------------------------------------------------- against the official code
 
 
+def tapped(encoder, images: torch.Tensor) -> list[torch.Tensor]:
+    """The wrapper's own taps of a network of four blocks: the card then names these."""
+    encoder.card = dataclasses.replace(encoder.card, levels=(0, 1, 2, 3))
+    return encoder.encode_levels(images)
+
+
 class Official:
     """One record of golden_official/: `state` in the layout of the official code, `image`, and comparisons to 1e-4."""
 
@@ -82,7 +89,7 @@ def test_ijepa_equals_the_official_code(tmp_path, shrink):
     features = encoder.encode(official.image)
     official.same(features.image, "image")
     official.same(features.patches, "patches")
-    official.same_taps(encoder.vit.forward_intermediates(official.image, indices=[0, 1, 2, 3], norm=False, intermediates_only=True))
+    official.same_taps(tapped(encoder, official.image))
 
 
 @torch.inference_mode()
@@ -123,7 +130,7 @@ def test_chexfound_equals_the_official_code(tmp_path, shrink):
     features = encoder.encode(official.image)
     official.same(features.image, "image")
     official.same(features.patches, "patches")
-    official.same_taps(encoder.vit.forward_intermediates(official.image, indices=[0, 1, 2, 3], norm=False, intermediates_only=True))
+    official.same_taps(tapped(encoder, official.image))
     four = loaded("chexfound", path, pooling="cls_4").encode(official.image).image.unflatten(1, (4, 1024))
     for ours, theirs in zip(four.unbind(1), official.said["last"], strict=True):
         official.same(ours, theirs)
@@ -158,15 +165,21 @@ def ijepa_model(state: dict | None = None, **config):
     return model
 
 
+def same_tap(ours: torch.Tensor, tokens: torch.Tensor) -> None:
+    """A tap (B, C, g, g) holds the patch tokens (B, N, C), to 1e-4 of the largest: a residual stream grows with its blocks."""
+    close = {"rtol": 0, "atol": 1e-4 * max(1.0, float(tokens.abs().max()))}
+    torch.testing.assert_close(ours.flatten(2).transpose(1, 2), tokens, **close)
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("name, size, patch", [("ijepa_vith14_224", 224, 14), ("ijepa_vith16_448", 448, 16)])
 def test_ijepa_equals_transformers(tmp_path, shrink, name, size, patch):
-    """A released file gives the same tokens, mean and block outputs through the wrapper as through IJepaModel. Four blocks."""
+    """A released file gives the same tokens, mean and taps through the wrapper as through IJepaModel. All 32 blocks, narrow ones."""
     import timm
 
-    shrink(timm, "create_model", embed_dim=192, num_heads=4, depth=4)
+    shrink(timm, "create_model", embed_dim=96, num_heads=4)
     model = ijepa_model(
-        hidden_size=192, intermediate_size=768, num_hidden_layers=4, num_attention_heads=4, image_size=size, patch_size=patch
+        hidden_size=96, intermediate_size=384, num_hidden_layers=32, num_attention_heads=4, image_size=size, patch_size=patch
     )
     for part in model.parameters():  # away from the tiny weights, zero biases and unit norms of an initialisation
         part.add_(torch.randn_like(part) * 0.05)
@@ -176,24 +189,26 @@ def test_ijepa_equals_transformers(tmp_path, shrink, name, size, patch):
     features = encoder.encode(images)
     torch.testing.assert_close(features.image, out.last_hidden_state.mean(1), **CLOSE)
     torch.testing.assert_close(features.patches.flatten(1, 2), out.last_hidden_state, **CLOSE)
-    taps = encoder.vit.forward_intermediates(images, indices=[0, 1, 2, 3], norm=False, output_fmt="NLC", intermediates_only=True)
-    for ours, theirs in zip(taps, out.hidden_states[1:], strict=True):
-        torch.testing.assert_close(ours, theirs, **CLOSE)
+    for ours, block in zip(encoder.encode_levels(images), (7, 15, 23, 31), strict=True):
+        same_tap(ours, out.hidden_states[block + 1])
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("size", [224, 518])
 def test_radjepa_released_equals_transformers(tmp_path, shrink, size):
-    """RadJEPA's file gives IJepaModel's tokens, at 518 pixels with the positions that transformers interpolates. Two blocks."""
+    """RadJEPA's file gives IJepaModel's tokens and taps, at 518 pixels with the positions that transformers interpolates. Four blocks."""
     from timm.models import vision_transformer
 
-    shrink(vision_transformer, "VisionTransformer", depth=2)
+    shrink(vision_transformer, "VisionTransformer", depth=4)
     state = {name: value + 0.02 * torch.randn_like(value) for name, value in loaded("radjepa_released").vit.state_dict().items()}
     torch.save({"encoder": state}, tmp_path / "jepa_encoder.pth.tar")
-    model = ijepa_model(state, num_hidden_layers=2, image_size=224, patch_size=14)
+    model = ijepa_model(state, num_hidden_layers=4, image_size=224, patch_size=14)
     images = noise(size)
-    features = loaded("radjepa_released", tmp_path, image_size=size).encode(images)
-    tokens = model(images, interpolate_pos_encoding=True).last_hidden_state
+    encoder = loaded("radjepa_released", tmp_path, image_size=size)
+    features, out = encoder.encode(images), model(images, interpolate_pos_encoding=True, output_hidden_states=True)
+    tokens = out.last_hidden_state
+    for ours, theirs in zip(tapped(encoder, images), out.hidden_states[1:], strict=True):
+        same_tap(ours, theirs)
     torch.testing.assert_close(features.image, tokens.mean(1), **CLOSE)
     torch.testing.assert_close(features.patches.flatten(1, 2), tokens, **CLOSE)
 
@@ -260,7 +275,7 @@ def timm_from_dinov3(state: dict) -> dict:
 
 @torch.inference_mode()
 def test_chexfound_equals_transformers(shrink):
-    """CheXFound's features are those of transformers' DINOv2 with registers and SwiGLU, hidden 2736, four blocks, 512 pixels."""
+    """CheXFound's features and taps are those of transformers' DINOv2 with registers and SwiGLU, hidden 2736, four blocks, 512 pixels."""
     from timm.models import vision_transformer
     from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
@@ -273,9 +288,12 @@ def test_chexfound_equals_transformers(shrink):
     model = Dinov2WithRegistersModel(config).eval()
     model.load_state_dict(dinov2_from_timm(encoder.vit.state_dict(), model.state_dict()), strict=True)
     images = noise(512)
-    tokens, features = model(images).last_hidden_state, encoder.encode(images)
+    out, features = model(images, output_hidden_states=True), encoder.encode(images)
+    tokens = out.last_hidden_state
     torch.testing.assert_close(features.image, tokens[:, 0], **CLOSE)
     torch.testing.assert_close(features.patches.flatten(1, 2), tokens[:, 5:], **CLOSE)
+    for ours, theirs in zip(tapped(encoder, images), out.hidden_states[1:], strict=True):
+        same_tap(ours, theirs[:, 5:])
 
 
 def dinov2_from_timm(state: dict, wanted: dict) -> dict:

@@ -67,7 +67,7 @@ KNOWN = {"size": Option(224), "field": Option(1.0), "switch": Option(False), "si
          "free": Option("")}  # fmt: skip
 
 
-@pytest.mark.parametrize("text, value", [("size=448", 448), ("field=1", 1.0), ("switch=true", True), ("side=448", 448),
+@pytest.mark.parametrize("text, value", [("size=448", 448), ("field=0.5", 0.5), ("switch=true", True), ("side=448", 448),
                                          ('names=["a", "b"]', ["a", "b"]), ("free=12", "12")])  # fmt: skip
 def test_an_option_has_its_type(text, value):
     """The value of `--option` is read in the type of the option."""

@@ -40,7 +40,13 @@ def test_hub_models_need_no_file():
     ({"rad_dino": {"options": {"image_size": "224"}}}, "image_size; got '224'; expected int"),
     ({"rad_dino": {"options": {"image_size": 225}}}, "image_size; got 225; expected a multiple of its patches of 14: 224 or 238"),
     ({"rad_dino": {"options": {"image_size": -14}}}, "image_size; got -14; expected pixels, 1 or more"),
-    ({"hf:o/m": {"options": {"field": 7}}}, "field; got 7; expected a share of the side"),
+    ({"hf:o/m": {"options": {"field": 7}}}, r"field; got 7\.0; expected a share of the side"),
+    ({"timm:test_vit2.r160_in1k": {"options": {"crop": 2}}}, r"crop; got 2\.0; expected a share of the side"),
+    ({"chexzero": {"options": {"antialias": 1}}}, "antialias; got 1; expected bool"),
+    ({"hf:o/m": {"options": {"trust_remote_code": "yes"}}}, r"encoders\.hf_o--m: option trust_remote_code; got 'yes'; expected bool"),
+    ({"hf:o/m": {"options": {"ignore": [1]}}}, r"ignore; got \[1\]; expected a list of texts"),
+    ({"hf:o/m": {"options": {"pretrained_on": ["MIMIC-CXR"]}}}, r"pretrained_on: no collection has this name.*did you mean 'mimic_cxr'"),
+    ({"hf:o/m": {"options": {"pretrained_on": ["padchst"]}}}, "got padchst; next: did you mean 'padchest'"),
     ({"hf:foo": {}}, "names no hub repository; got hf:foo; expected hf:<owner>/<name>"),
     ({"mine": {"wrapper": "rad_din"}}, "did you mean 'rad_dino'"),
 ])  # fmt: skip
@@ -48,6 +54,32 @@ def test_a_choice_that_does_not_exist_is_refused(entry, what):
     """A value that is no choice, a misspelt option, a text for a number and an unknown wrapper each say what would be right."""
     with pytest.raises(ConfigError, match=what):
         plan_of({"radjepa": {}} | entry)
+
+
+def test_a_title_says_what_is_run_and_no_more():
+    """Permissions and facts about a model are no other way to run it, so its title is the same; a whole number is one for a share, too."""
+    facts = {"pretrained_on": ["our_archive"], "ignore": ["adapter"], "trust_remote_code": True, "field": 1}
+    plan = plan_of({"radjepa": {}, "hf:o/m": {"options": facts}, "timm:test_vit2.r160_in1k": {"options": {"crop": 0.9}}})
+    assert [plan.card(name).title for name in plan.encoders[1:]] == ["o/m", "test_vit2.r160_in1k (crop 0.9)"]
+    assert plan.card("hf_o--m").pretrained_on == ("our_archive",) and type(plan.card("hf_o--m").field) is float
+
+
+@pytest.mark.parametrize(("datasets", "seen", "what"), [
+    ({"mimic": {"root": "x"}}, [], r"datasets\.mimic: named like a published collection.*did you mean 'mimic_cxr'"),
+    ({"ours": {"root": "x", "sources": ["ChestX-ray14"]}}, [], r"datasets\.ours\.sources: another name.*did you mean 'nih_cxr14'"),
+    ({"ours": {"root": "x", "reader": "vindr_cxr"}}, ["ours"], "got ours; next: its images are of vindr_cxr: name these"),
+    ({"ours": {"root": "x"}}, ["ours", "vindr_cxr", "another_archive"], ""),
+    ({"mimic": {"root": "x", "sources": ["mimic_cxr"]}}, ["mimic_cxr"], ""),
+])  # fmt: skip
+def test_collections_have_one_name_each(datasets, seen, what):
+    """What an encoder has seen and where images come from is written in the same names, or an overlap would go unmarked; own names pass."""
+    values = DEFAULT | {"datasets": DEFAULT["datasets"] | datasets,
+                        "encoders": {"radjepa": {}, "hf:o/m": {"options": {"pretrained_on": seen}}}}  # fmt: skip
+    if what:
+        with pytest.raises(ConfigError, match=what):
+            load(values, "config/config.yaml")
+    else:
+        assert "hf_o--m" in load(values, "config/config.yaml").encoders
 
 
 def test_two_rows_of_one_hub_model_need_two_ids():

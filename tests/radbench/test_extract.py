@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from radbench import artifact, device, extract
+from radbench import artifact, device, extract, weights
 from radbench.errors import ConfigError
 from radbench.extract import Frozen, Maps, forward
 from radbench.parallel import worker_count
@@ -94,6 +94,15 @@ def test_shards_of_another_precision_are_not_mixed_in(fresh_results, monkeypatch
     assert "2 shards of a killed run were computed with" in capsys.readouterr().out and sorted(meta.fields["files"]) == ["image.npy"]
 
 
+def test_shards_of_another_version_are_not_mixed_in(fresh_results, monkeypatch, capsys):
+    """A run that goes on after torch was updated computes the finished shards again, and names both versions."""
+    interrupted(fresh_results, monkeypatch, 2)
+    monkeypatch.setattr(artifact, "software", lambda: {"torch": "99.0"})
+    extract.extract("raw_pixels", "phantom", {}, fresh_results)
+    said = capsys.readouterr().out
+    assert "2 shards of a killed run were computed with" in said and "99.0" in said and torch.__version__.partition("+")[0] in said
+
+
 @pytest.mark.parametrize("damage", ["short", "cut", "empty"])
 def test_a_damaged_shard_is_computed_again(fresh_results, monkeypatch, phantom_results, damage):
     """A shard with too few rows, cut in the middle or empty never gets into the features; the result is the undisturbed one."""
@@ -146,6 +155,22 @@ def test_an_unknown_option_is_refused_before_any_work(phantom_results):
     """A misspelt option of an encoder is a ConfigError that names the ones it takes."""
     with pytest.raises(ConfigError, match="unknown option 'weight_of'.*did you mean 'weights_of'"):
         Frozen("radjepa", {"weights": str(phantom_results), "options": {"weight_of": "context"}}, phantom_results)
+
+
+def test_an_unknown_key_of_a_row_is_refused(phantom_results):
+    """A misspelt key of `--spec` is a ConfigError, and not a run with the default in its place."""
+    with pytest.raises(ConfigError, match="unknown key 'option'; next: did you mean 'options'"):
+        Frozen("radjepa", {"option": {"weights_of": "context"}}, phantom_results)
+
+
+def test_a_misspelt_model_of_timm_is_no_gap(phantom_results, monkeypatch, tmp_path):
+    """A tag that timm does not have is an error with the right one, for nobody could get its weights."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    spec = {"wrapper": "timm_model", "options": {"model": "vit_base_patch14_dinov2.lvd142"}}
+    with pytest.raises(ConfigError, match=r"has no such tag.*did you mean 'vit_base_patch14_dinov2\.lvd142m'"):
+        Frozen("timm_x", spec, phantom_results)
+    with pytest.raises(ConfigError, match=r"did you mean 'vit_base_patch14_dinov2\.lvd142m'"):
+        weights.download("timm:vit_base_patch14_dinov2.lvd142")
 
 
 def test_options_and_code_are_part_of_the_key(phantom_results):
