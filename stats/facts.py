@@ -90,6 +90,8 @@ ATTRIBUTES = {
     "feature_dim": ("dim", "dim", ""),
     "pooling": ("", "pooling", ""),
     "pretraining_data": ("", "pretrained_on", "training_dataset"),
+    "labels_seen": ("", "labels_seen", ""),
+    "precision": ("precision", "", ""),
     "licence": ("", "licence", ""),
     "revision": ("", "revision", ""),
 }
@@ -123,9 +125,12 @@ def table2(encoders: Sequence[Encoder], published: Published) -> tuple[list[dict
         notes += [f"{encoder.title}, {row['attribute']} of the paper: {row['note']}." for row in published.inconsistencies
                   if same_model(row["row"], encoder.paper_name)]  # fmt: skip
     pooled: dict[str, list[str]] = {}
+    multiplied: dict[str, list[str]] = {}
     for encoder in encoders:
         pooled.setdefault(str(encoder.card.get("pooling") or ""), []).append(encoder.title)
+        multiplied.setdefault(str(encoder.measured.get("precision") or ""), []).append(encoder.title)
     notes += [f"Image features are the {rule}: {', '.join(titles)}." for rule, titles in pooled.items() if rule]
+    notes += [f"Matrix products in {precision}: {', '.join(titles)}." for precision, titles in multiplied.items() if precision]
     notes += [f"{e.title}: {e.card['notes']}." for e in encoders if e.card.get("notes")]
     notes += [f"– {e.title}: {e.reason}" for e in encoders if e.reason]
     header = ["Encoder", "Architecture", "Parameters", "Input, px", "Tokens", "Feature dim", "Pretraining data"]

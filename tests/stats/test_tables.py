@@ -37,7 +37,8 @@ def build(results, paper: bool = True, reduced=(), resamples: int = 60, encoders
                 "paper_name": {"radjepa": "RadJEPA", "rad_dino": "RAD-DINO"}.get(name, ""),
                 "control": name == "random_vit"}  # fmt: skip
         absent = name not in encoders
-        measured = {} if absent else {"params": 85_799_424, "tokens": 256, "image_size": 224, "dim": 768}
+        precision = "bfloat16" if name == "radjepa" else "float32"
+        measured = {"params": 85_799_424, "tokens": 256, "image_size": 224, "dim": 768, "precision": precision} if not absent else {}
         meta = write_sidecar(results.root / f"results/features/{name}/probe", "features", f"features/{name}/probe",
                              {"card": card, "measured": measured}, "absent" if absent else "ok",
                              WHY if absent else None)  # fmt: skip
@@ -412,6 +413,7 @@ def test_table2_rounds_as_the_paper_does(tables):
     assert two["rad_dino", "resolution"]["verdict"] == "differs"
     assert "37 x 37 and need 518" in two["radjepa", "tokens"]["reason"]
     page = Path("results/tables/table2.md").read_text()
+    assert two["radjepa", "precision"]["measured"] == "bfloat16" and r"Matrix products in bfloat16: radjepa\_x." in page
     assert "tokens of the paper: 1369 tokens are 37 x 37" in page
 
 
