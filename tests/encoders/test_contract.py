@@ -1,5 +1,6 @@
 """Every encoder in encoders/ keeps the contract, with random weights and without a network."""
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -54,6 +55,38 @@ def test_encoder_keeps_the_contract(subject, one):
         one(subject)
     except NotApplicableError as reason:
         pytest.skip(str(reason))
+
+
+def choices() -> list:
+    """(id, option, value) of every choice that is not a default, of networks that are built in seconds."""
+    found = []
+    for name in names():
+        wrapper = find(name)
+        if name in GIANT or wrapper.generic or wrapper.card.needs:
+            continue
+        for option, said in wrapper.options.items():
+            values = [value for value in said.choices or ((False, True) if isinstance(said.default, bool) else ()) if value != said.default]
+            if said.selects_weights:  # of random weights nothing is selected, but the card may change
+                values = [
+                    value
+                    for value in values
+                    if describe(name, {"options": {option: value}, "title": "x"}) != describe(name, {"title": "x"})
+                ]
+            found += [pytest.param(name, option, value, id=f"{name}-{option}-{value}") for value in values]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, option, value", choices())
+def test_every_choice_keeps_the_contract(name, option, value):
+    """Under each choice of each option, card, input, features and taps still agree, as they do under the defaults."""
+    options = {option: value} | ({"image_size": 112} if name in LARGE and "image_size" in find(name).options else {})
+    subject = Subject(name, find(name), None, options)
+    left_out = (contract.fixed_image_has_its_features, contract.half_precisions_are_close, contract.options_reach_the_features)
+    for one in contract.CHECKS:
+        if one not in left_out:
+            with contextlib.suppress(NotApplicableError):
+                one(subject)
 
 
 @pytest.mark.parametrize("one", CHEAP, ids=lambda one: one.__name__)
