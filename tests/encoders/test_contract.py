@@ -59,21 +59,16 @@ def test_encoder_keeps_the_contract(subject, one):
 
 def choices() -> list:
     """(id, option, value) of every choice that is not a default, of networks that are built in seconds."""
-    found = []
-    for name in names():
-        wrapper = find(name)
-        if name in GIANT or wrapper.generic or wrapper.card.needs:
-            continue
-        for option, said in wrapper.options.items():
-            values = [value for value in said.choices or ((False, True) if isinstance(said.default, bool) else ()) if value != said.default]
-            if said.selects_weights:  # of random weights nothing is selected, but the card may change
-                values = [
-                    value
-                    for value in values
-                    if describe(name, {"options": {option: value}, "title": "x"}) != describe(name, {"title": "x"})
-                ]
-            found += [pytest.param(name, option, value, id=f"{name}-{option}-{value}") for value in values]
-    return found
+
+    def card(name, **options):
+        return describe(name, {"options": options, "title": "-"})
+
+    cheap = [name for name in names() if not (name in GIANT or find(name).generic or find(name).card.needs)]
+    every = [(name, option, value) for name in cheap for option, said in find(name).options.items()
+             for value in said.choices or ((False, True) if isinstance(said.default, bool) else ()) if value != said.default
+             # of random weights nothing is selected, but the card may change
+             if not said.selects_weights or card(name, **{option: value}) != card(name)]  # fmt: skip
+    return [pytest.param(*choice, id="-".join(map(str, choice))) for choice in every]
 
 
 @pytest.mark.slow
