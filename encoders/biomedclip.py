@@ -19,7 +19,7 @@ class BiomedClip(Encoder):
         digest="sha256:52cc993c5c5ff962bd0c60931874bc001e7e9b41666a385530f4a036294576be",
         how_to_get="python -m radbench.weights biomedclip downloads 784 MB from "
         "huggingface.co/microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224 (open, no account)",
-        pooling="CLS token after the final norm, before the projection", pretrained_on=("pmc_15m",), levels=(2, 5, 8, 11),
+        pooling="CLS token after the final norm, before the projection", pretrained_on=("pmc_15m", "unknown"), levels=(2, 5, 8, 11),
         mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711), interpolation="bicubic",
         licence="MIT", citation="arXiv 2303.00915",
         notes="image tower without the 768 x 512 projection, no text model is downloaded; taps are block outputs before the final "

@@ -31,8 +31,14 @@ UNUSED = ("text_model", "text_encoder", "text_decoder", "text_projection", "lang
 #: processors that resize, crop and normalise as their file says and do nothing of their own besides
 PLAIN = ("", "ViT", "DeiT", "Beit", "CLIP", "ChineseCLIP", "Bit", "Siglip", "Blip", "MobileNetV1", "MobileNetV2", "MobileViT", "Pvt",
          "Segformer", "DINOv3ViT", "ConvNext")  # fmt: skip
+#: of these a single number is the shortest side and not both sides of a square
+SHORTEST = ("CLIP", "ChineseCLIP", "Bit", "MobileNetV1", "MobileNetV2", "MobileViT", "ConvNext")
 #: settings of others that change the picture
 RULES = ("do_pad", "do_convert_grayscale", "do_flip_channel_order", "offset", "keep_aspect_ratio", "rescale_offset", "include_top")
+
+
+#: types of networks whose tokens are no grid of the image, and why
+UNFIT = {"vit_mae": "shuffles and leaves out patches at random", "yolos": "has detection tokens behind its patches"}
 
 
 class Said(BaseModel):
@@ -122,9 +128,9 @@ class HfModel(Encoder):
         try:
             config = AutoConfig.from_pretrained(self._folder, **code)
             config = getattr(config, "vision_config", config)  # of a model of images and text, the image tower
-            if getattr(config, "mask_ratio", 0):
-                raise ConfigError(self._folder / "config.json", f"{config.model_type} leaves out patches at random",
-                                  got=f"mask_ratio {config.mask_ratio}", fix="write a wrapper: docs/adding-an-encoder.md")  # fmt: skip
+            if config.model_type in UNFIT:
+                raise ConfigError(self._folder / "config.json", f"{config.model_type} {UNFIT[config.model_type]}",
+                                  fix="write a wrapper: docs/adding-an-encoder.md")  # fmt: skip
             with torch.device("meta"):
                 kind = type(AutoModel.from_config(config, trust_remote_code=trust))
             state = self._tensors(file)
@@ -177,6 +183,10 @@ class HfModel(Encoder):
         if isinstance(channels, int) and channels != image.shape[1]:
             raise ConfigError(self._folder / PROCESSOR, "image_mean has not one number for each channel of the network",
                               got=image.shape[1], expected=channels)  # fmt: skip
+        side, patch = image.shape[-1], getattr(self.net.config, "patch_size", 1)
+        if isinstance(patch, int) and side % patch:
+            raise ConfigError(f"{WHERE}: option image_size", "no whole number of patches, so that a rim would not be seen", got=side,
+                              expected=f"{side // patch * patch} or {(side // patch + 1) * patch}")  # fmt: skip
         try:
             with torch.inference_mode():
                 self._forward(image)
@@ -184,13 +194,20 @@ class HfModel(Encoder):
             raise ConfigError(WHERE, f"{self.options['model']} takes something besides the image", got=str(error),
                               fix="write a wrapper: docs/adding-an-encoder.md") from None  # fmt: skip
         except (ValueError, RuntimeError) as error:
-            side, wanted = image.shape[-1], getattr(self.net.config, "image_size", None)
+            wanted = getattr(self.net.config, "image_size", None)
             asked = self.options["image_size"]
             where = f"{WHERE}: option image_size" if asked else self._folder / PROCESSOR
             fix = f"remove image_size, or set it to {wanted}" if asked else f"option image_size: {wanted}"
             raise ConfigError(where, "the network does not take an input of this side",
                               got=f"{side} ({type(error).__name__}: {error})".split("\n")[0],
                               expected=wanted or "see config.json", fix=fix) from None  # fmt: skip
+
+        try:
+            with torch.inference_mode():
+                self.encode(image)
+        except (AttributeError, IndexError) as error:
+            raise ConfigError(WHERE, f"{self.options['model']} returns neither tokens nor a feature map", got=str(error),
+                              fix="write a wrapper: docs/adding-an-encoder.md") from None  # fmt: skip
 
     def _forward(self, images, **more):
         """The network's output; positions are interpolated where another side was asked for and the network can."""
@@ -209,17 +226,18 @@ class HfModel(Encoder):
                                fix=self.card.how_to_get) from None  # fmt: skip
         except (OSError, ValueError, RecursionError) as error:
             raise WeightsError(file, "cannot be read", got=f"{error}".split("\n")[0], fix=self.card.how_to_get) from None
-        kind = said.image_processor_type or said.feature_extractor_type or ""
+        whole_kind = said.image_processor_type or said.feature_extractor_type or ""
+        kind = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", whole_kind)
         size, crop = _sides(said.size), _sides(said.crop_size) if said.do_center_crop else {}
-        if isinstance(said.size, int) and (crop or kind.startswith("ConvNext")):  # old versions: the shortest side where a crop follows
+        if isinstance(said.size, int) and kind in SHORTEST:
             size = {"shortest_edge": said.size}
-        if kind.startswith("ConvNext") and "shortest_edge" in size:  # these crop below 384 and squash from there on
+        if kind == "ConvNext" and "shortest_edge" in size:  # these crop below 384 and squash from there on
             side = size["shortest_edge"]
             size, crop = (_sides(side), {}) if side >= 384 else ({"shortest_edge": int(side / (said.crop_pct or 0.875))}, _sides(side))
-        plain_kind = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", kind)
-        refused = [] if plain_kind in PLAIN else [f"processor {kind}, which has rules of its own"]
+        refused = [] if kind in PLAIN else [f"processor {whole_kind}, which has rules of its own"]
         refused += [key for key in RULES if said.model_extra.get(key)]
-        refused += ["crop_pct"] if said.crop_pct and plain_kind != "ConvNext" else []
+        refused += ["crop_pct"] if said.crop_pct and kind != "ConvNext" else []
+        refused += ["a size of one number without the processor's class"] if isinstance(said.size, int) and crop and not kind else []
         square, shortest = {"height", "width"}, {"shortest_edge"}
         fits = size.keys() == square or size.keys() == shortest and crop
         if not said.do_resize or not fits or crop.keys() not in (set(), square):
@@ -270,7 +288,8 @@ class HfModel(Encoder):
     def _grid(self, state, images):
         """Tokens or a feature map as (B, gh, gw, C), and the number of tokens before the patches."""
         if state.ndim == 4:
-            return state.permute(0, 2, 3, 1), 0
+            last = state.shape[1] == state.shape[2] != state.shape[3]  # channels last: a square grid in front
+            return (state if last else state.permute(0, 2, 3, 1)), 0
         patch = getattr(self.net.config, "patch_size", None)
         sides = [length // patch for length in images.shape[2:]] if isinstance(patch, int) else [0, 0]
         prefix = state.shape[1] - sides[0] * sides[1]
@@ -284,23 +303,34 @@ class HfModel(Encoder):
         kept = self._processor.kept
         if abs(kept - self.card.field) > 1e-6:
             raise ConfigError(WHERE, f"the processor of {self.options['model']} keeps {kept} of the side", fix=f"option field: {kept}")
-        merging = [part for part in self.net.modules() if hasattr(part, "blocks") and hasattr(part, "downsample")]
-        if len(merging) == 4:  # a Swin: its hidden states come after the merging of patches that ends a stage
-            return one_grid(self._before_merging(merging, images))
         out = self._forward(images, output_hidden_states=True)
-        states = getattr(out, "reshaped_hidden_states", None) or out.hidden_states
-        if not states or len(states) < 5:
-            raise ConfigError(WHERE, f"{self.options['model']} cannot be tapped in four places", fix="leave segmentation out")
-        if states[-1].ndim == 4:
-            return one_grid(list(states[-4:]))
-        blocks = len(states) - 1  # states[k] leaves block k, counted from 1
-        taps = [states[number * blocks // 4] for number in (1, 2, 3, 4)]
-        return [self._grid(state, images)[0].permute(0, 3, 1, 2) for state in taps]
+        states = getattr(out, "reshaped_hidden_states", None) or getattr(out, "hidden_states", None) or ()
+        maps = self._before_merging(images)
+        try:
+            maps = maps or [self._grid(state, images)[0].permute(0, 3, 1, 2) for state in states]
+        except (AttributeError, ConfigError):
+            maps = []
+        grids = [part.shape[2:] for part in maps]
+        if len(maps) > 4 and len(set(grids)) == 1:  # a ViT; maps[k] leaves block k, counted from 1
+            taps = [number * (len(maps) - 1) // 4 for number in (1, 2, 3, 4)]
+        else:  # what leaves the last block on each grid; the first state is what comes before any block
+            taps = [place for place, grid in enumerate(grids) if grid not in grids[place + 1 :]][-4:]
+        if len(taps) < 4 or taps[0] == 0 and len(maps) > 4:
+            raise ConfigError(WHERE, f"{self.options['model']} cannot be tapped in four places", got=[tuple(grid) for grid in grids],
+                              expected="equal grids, or four from fine to coarse", fix="leave segmentation out")  # fmt: skip
+        return one_grid([maps[place] for place in taps])
 
-    def _before_merging(self, stages, images):
-        """Maps (B, C, g, g) that leave the last block of each stage."""
+    def _before_merging(self, images):
+        """Of a Swin or FocalNet the maps (B, C, g, g) that leave the last block of each stage: its hidden states come after the merging
+        of patches that ends a stage. Of other networks nothing."""
+        stages = [
+            part for part in self.net.modules() if hasattr(part, "downsample") and (hasattr(part, "blocks") or hasattr(part, "layers"))
+        ]
+        if len(stages) != 4:
+            return []
         found = []
-        hooks = [stage.blocks[-1].register_forward_hook(lambda _, given, out: found.append(out)) for stage in stages]
+        lasts = [(getattr(stage, "blocks", None) or stage.layers)[-1] for stage in stages]
+        hooks = [last.register_forward_hook(lambda _, given, out: found.append(out)) for last in lasts]
         try:
             self._forward(images)
         finally:

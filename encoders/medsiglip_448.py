@@ -14,7 +14,7 @@ class MedSiglip(Siglip2):
         revision="9cea28a1a1195f665105faa6e8544c112fd960a4",  # the commit that many public projects pin
         how_to_get="accept the HAI-DEF terms at huggingface.co/google/medsiglip-448, `hf auth login`, then "
         "python -m radbench.weights medsiglip_448 downloads 3.5 GB",
-        pretrained_on=("webli", "mimic_cxr"), licence="HAI-DEF terms of use", citation="arXiv 2507.05201",
+        pretrained_on=("webli", "mimic_cxr", "unknown"), licence="HAI-DEF terms of use", citation="arXiv 2507.05201",
         notes="32 x 32 patches; taps are block outputs before the final norm; the release's TensorFlow recipe resizes without "
         "antialias, its transformers processor with; seen images: MIMIC-CXR and undisclosed licensed data, so other overlaps "
         "cannot be ruled out; not verified here: keys and sha256 of the released file, the list of training sets",

@@ -17,7 +17,7 @@ class MRM(Encoder):
         title="MRM", paper_name="MRM", architecture="ViT-B/16", image_size=224, patch=16, dim=768, params=85_798_656,
         weights="file:MRM.pth", pooling="mean of patch tokens after the final norm",
         how_to_get="download MRM.pth from the Google Drive link of github.com/RL4M/MRM-pytorch into $RADBENCH_WEIGHTS or weights/",
-        pretrained_on=("mimic_cxr",), levels=(2, 5, 8, 11), mean=0.4978, std=0.2449,
+        pretrained_on=("mimic_cxr", "imagenet_1k"), levels=(2, 5, 8, 11), mean=0.4978, std=0.2449,
         licence="MIT", citation="openreview.net/forum?id=w-x7U26GM7j",
         notes="the paper states 448 pixels: that is the side of the reconstruction target, the encoder is trained at 224; it has read "
         "the reports of its images; initialised from MAE on ImageNet; the parameters include the fixed table of positions; taps are "

@@ -17,7 +17,7 @@ class RadDino(Encoder):
         # the head of main in the hub's list of files ("26 commits"); public code that pins RAD-DINO writes the whole hash
         revision="2ec9ca0e7a73c23aded999b844acd2f07c7e46b9",
         how_to_get="python -m radbench.weights rad_dino downloads 346 MB from huggingface.co/microsoft/rad-dino (open, no account)",
-        pretrained_on=("mimic_cxr", "chexpert", "nih_cxr14", "padchest", "brax"), levels=(2, 5, 8, 11),
+        pretrained_on=("mimic_cxr", "chexpert", "nih_cxr14", "padchest", "brax", "lvd_142m"), levels=(2, 5, 8, 11),
         mean=0.5307, std=0.2583, interpolation="bicubic", licence="MIT", citation="arXiv 2401.10815",
         notes="taps are block outputs before the final norm; the public checkpoint was trained on public data only, the "
         "paper's row also on private data; not verified here: sha256 of the released file, its list of training sets",

@@ -9,6 +9,8 @@ import functools
 import re
 import sys
 
+import numpy as np
+
 from radbench.encoder import Card, Encoder, Features, Option, one_grid, ready
 from radbench.errors import ConfigError, did_you_mean
 from radbench.image import FILTERS, center_crop, normalise, resize, resize_shortest
@@ -101,6 +103,25 @@ class TimmModel(Encoder):
             ignore = tuple(f"{part}." for part in classifiers)
             load_strict(self.net, self.weights, self.card.files[0], select=select, ignore=ignore, fix=self.card.how_to_get)
         ready(self.net, device)
+        self._try_one_image(device)
+
+    def _try_one_image(self, device) -> None:
+        """One grey image through the network: a side that it does not take, or does not see whole, is named now and not during a run."""
+        import torch
+
+        image = torch.from_numpy(self.preprocess(np.full((64, 64), 0.5, np.float32)))[None].to(device)
+        side, patch = image.shape[-1], getattr(getattr(self.net, "patch_embed", None), "patch_size", None)
+        patch = max(patch) if isinstance(patch, tuple | list) else 1
+        if side % patch and getattr(self.net, "num_prefix_tokens", None) is not None:  # a ViT; others pad
+            raise ConfigError(f"{WHERE}: option image_size", "no whole number of patches, so that a rim would not be seen", got=side,
+                              expected=f"{side // patch * patch} or {(side // patch + 1) * patch}")  # fmt: skip
+        try:
+            with torch.inference_mode():
+                self.encode(image)
+        except (AssertionError, RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise ConfigError(WHERE, f"{self.options['model']} does not take an input of this side",
+                              got=f"{side} ({type(error).__name__}: {error})".split("\n")[0],
+                              expected=f"{self._config['input_size'][-1]}, its own", fix="remove image_size") from None  # fmt: skip
 
     def preprocess(self, image):
         config = self._config
@@ -132,7 +153,8 @@ class TimmModel(Encoder):
         out = self.net.forward_features(images)
         patches = self._patches(out)
         pooling = self.options["pooling"]
-        if pooling == "cls" and not (out.ndim == 3 and getattr(self.net, "num_prefix_tokens", 0)):
+        holders = (self.net, getattr(self.net, "embeds", None))  # registers are prefix tokens, too
+        if pooling == "cls" and not (out.ndim == 3 and any(getattr(part, "cls_token", None) is not None for part in holders)):
             raise ConfigError(WHERE, f"{self.options['model']} has no class token", got="pooling cls", expected="head or mean")
         image = {
             "head": lambda: self.net.forward_head(out, pre_logits=True),
@@ -153,7 +175,7 @@ class TimmModel(Encoder):
             raise ConfigError(WHERE, f"{name} returns neither tokens nor a feature map", got=type(out).__name__, fix="write a wrapper")
         tokens = out[:, getattr(self.net, "num_prefix_tokens", 0) :]
         side = round(tokens.shape[1] ** 0.5)
-        if side * side != tokens.shape[1]:
+        if side * side != tokens.shape[1] or side == 1:
             raise ConfigError(WHERE, f"{name}: the tokens are no square grid", got=tokens.shape[1], fix="write a wrapper")
         return tokens.unflatten(1, (side, side))
 

@@ -198,7 +198,8 @@ def _in_words(places) -> str:
 def filter_is_the_cards(subject: Subject) -> str:
     """A square picture, resized by the card's filter and cut to the card's field, is the input up to mean and standard deviation.
 
-    A wrapper that resizes more than once has to read the filter off the card: another one there changes the input.
+    A wrapper that does more than that has to read the filter off the card: another one there changes the input. What else it does is not
+    known here, so the check then says that it did not look.
     """
     card, encoder = subject.card, subject.preparer
     if card.interpolation not in FILTERS:
@@ -219,7 +220,7 @@ def filter_is_the_cards(subject: Subject) -> str:
                 raise ContractError(subject.where, what, got=got, expected=card.interpolation, fix=fix)
     finally:
         encoder.card = before
-    return f"{card.interpolation}, read off the card; more than one resize, so not recomputed"
+    raise NotApplicableError(f"{card.interpolation} is read off the card; there is another step besides, so the input is not recomputed")
 
 
 def _is_picture(image: np.ndarray, interpolation: str, field: float) -> bool:
@@ -322,18 +323,24 @@ def pooling_is_the_cards(subject: Subject) -> str:
 
     if re.search("side by side|through|normalised|, then", words):
         raise NotApplicableError(f"more than one step: {words}")
+    parts = (part for module in subject.encoder.modules() for part in module.named_modules())
+    norms = {name for name, part in parts if "Norm" in type(part).__name__}
+    seen = [ends for name, ends in subject.ends if name in norms or "after the final norm" not in words]
     if words.startswith("mean of"):
         expected, found = "the mean of the patch features", same(image, mean)
+        normed = not norms or any(same(subject.single.patches[0, -1, -1], last) for _, last in seen)
     elif words.startswith(("CLS token", "first token")):
-        expected, found = "the first token of a layer", any(same(image, token) for _, token in subject.first_tokens)
+        expected, found = "the first token of a layer", any(same(image, first) for _, (first, _) in subject.ends)
+        normed = any(same(image, first) for first, _ in seen)
     else:
         raise NotApplicableError(f"begins neither with mean of nor with CLS token: {words}")
-    if not found:
+    if not found or "after the final norm" in words and not normed:
         what = f"image features are not what the card's pooling says ({words})"
         got = "the mean of the patch features" if same(image, mean) else "neither a class token nor that mean"
+        got, expected = (got, expected) if not found else ("tokens that no norm returns", f"{expected}, after a norm")
         fix = "mend encode or the card; card_for where an option decides"
         raise ContractError(subject.where, what, got=got, expected=expected, fix=fix)
-    return expected
+    return expected + (", after a norm" if "after the final norm" in words else "")
 
 
 def levels_are_four_maps(subject: Subject) -> str:
@@ -344,6 +351,10 @@ def levels_are_four_maps(subject: Subject) -> str:
     if len(shapes) != 4 or any(len(shape) != 4 or shape[0] != 2 for shape in shapes) or len({shape[2:] for shape in shapes}) != 1:
         what = "encode_levels is not four maps of one grid"
         raise ContractError(subject.where, what, got=shapes, expected="(B, C_k, gh, gw) four times")
+    (height, width), grid = subject.image.shape[2:], shapes[0][2:]
+    if height * grid[1] != width * grid[0]:
+        raise ContractError(subject.where, "the maps of encode_levels have not the input's aspect", got=tuple(grid),
+                            expected=f"that of {height} x {width}", fix="channels second: (B, C, gh, gw)")  # fmt: skip
     if not all(level.isfinite().all() for level in subject.levels):
         raise ContractError(subject.where, "the maps of encode_levels are not finite")
     return f"channels {[shape[1] for shape in shapes]}, grid {shapes[0][2:]}"
@@ -432,13 +443,43 @@ def rows_are_independent(subject: Subject) -> str:
 
 
 def grid_is_upright(subject: Subject) -> str:
-    """The bright square in the radiograph changes the patch map most where it lies, row 0 on top, and so each tap."""
+    """The bright square in the radiograph changes the patch map most where it lies, row 0 on top, and so each tap.
+
+    Trained attention may react anywhere, so with real weights it is only held against mirrored and neighbouring places, and the same
+    network under weights of a formula against all of them: tokens that are not dropped shift a map by any number of cells.
+    """
+    rows, cols = subject.batch.patches.shape[1:3]
+    row, col = subject.cell
+    everywhere = {(r, c) for r in range(rows) for c in range(cols)}
+    if subject.path is None:
+        slack = _cell_is_found(subject, subject.batch.patches, subject.levels, everywhere)
+    else:
+        mirrored = {(a, b) for r in (row, rows - 1 - row) for c in (col, cols - 1 - col) for a, b in ((r, c), (c, r))}
+        near = mirrored | {(row + down, col + right) for down in (-1, 0, 1) for right in (-1, 0, 1)}
+        _cell_is_found(subject, subject.batch.patches, subject.levels, everywhere & near)
+        slack = _cell_is_found(subject, *_under_a_formula(subject), everywhere)
+    return f"cell {(row, col)} of {(rows, cols)}, patches and {len(subject.levels)} taps" + (", to one cell" if slack else "")
+
+
+def _under_a_formula(subject: Subject) -> tuple[Any, list]:
+    """Patch features and taps of the pair from the network of the weight file with its weights replaced."""
     import torch
 
-    maps = {"patches": subject.batch.patches.permute(0, 3, 1, 2)}
-    maps |= {f"tap {number}": level for number, level in enumerate(subject.levels)}
-    rows, cols = maps["patches"].shape[2:]
-    row, col = subject.cell
+    from .formula import fill
+
+    encoder = subject.loaded()
+    with torch.inference_mode():
+        for module in encoder.modules():
+            fill(module)
+        return encoder.encode(subject.pair).patches, encoder.encode_levels(subject.pair) if subject.levels else []
+
+
+def _cell_is_found(subject: Subject, patches: Any, levels: list, rivals: set[tuple[int, int]]) -> int:
+    """Raise ContractError where a map changes more at another of the rivals; by how many cells it may be off."""
+    import torch
+
+    maps = {"patches": patches.permute(0, 3, 1, 2)} | {f"tap {number}": level for number, level in enumerate(levels)}
+    (rows, cols), (row, col) = patches.shape[1:3], subject.cell
     # a padded convolution of stride 2 is centred on the first of its two pixels: a ResNet's cell lies half a cell off
     parts = (part for module in subject.encoder.modules() for part in module.modules())
     slack = int(any(isinstance(part, torch.nn.Conv2d) and part.padding != (0, 0) for part in parts))
@@ -446,16 +487,12 @@ def grid_is_upright(subject: Subject) -> str:
         change = (part[1] - part[0]).float().norm(dim=0)
         if change.shape != (rows, cols):  # a finer grid: by the cell of the patch grid that holds it
             change = change.unflatten(1, (cols, -1)).unflatten(0, (rows, -1)).amax((1, 3))
-        rivals = {(r, c) for r in range(rows) for c in range(cols)}
-        if subject.path is not None:  # trained attention may react anywhere, but not more at a mirrored or shifted place
-            mirrored = {(a, b) for r in (row, rows - 1 - row) for c in (col, cols - 1 - col) for a, b in ((r, c), (c, r))}
-            rivals &= mirrored | {(row + down, col + right) for down in (-1, 0, 1) for right in (-1, 0, 1)}
         found = max(rivals, key=lambda place, change=change: float(change[place]))
         if max(abs(found[0] - row), abs(found[1] - col)) > slack:
             what = f"{name}: a change of one cell of the input changes another cell most"
             fix = "check the order of unflatten and permute, and the prefix tokens"
             raise ContractError(subject.where, what, got=found, expected=(row, col), fix=fix)
-    return f"cell {(row, col)} of {(rows, cols)}, patches and {len(maps) - 1} taps" + (", to one cell" if slack else "")
+    return slack
 
 
 def half_precisions_are_close(subject: Subject) -> str:

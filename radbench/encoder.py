@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .artifact import ROOT
+from .datasets import with_parents
 from .errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def describe(name: str, spec: Mapping[str, Any]) -> Card:
         card = _at_revision(name, card, spec["revision"], bool(spec.get("weights")))
         changed += [f"revision {card.revision[:12]}"] if card.revision != wrapper.card.revision else []
     title = spec.get("title") or (f"{card.title} ({', '.join(changed)})" if changed else card.title)
-    return dataclasses.replace(card, title=title)
+    return dataclasses.replace(card, title=title, pretrained_on=tuple(with_parents(card.pretrained_on)))
 
 
 def _check_side(name: str, wrapper: type[Encoder], values: Mapping[str, Any], card: Card) -> None:

@@ -184,10 +184,13 @@ def _write_features(work: Path, encoder: Encoder, index: Index, device: str, nam
 
 def _discard_other_arithmetic(work: Path, device: str, name: str) -> None:
     """Remove shards of another precision, kind of device or version of a package, or compiled ones: one file, one arithmetic."""
-    here = {"precision": precision(device, training=False), "device": device.split(":")[0],
+    here = {"precision": precision(device, training=False), "device": device.split(":")[0], "threads": torch.get_num_threads(),
             "compiled": bool(os.environ.get("RADBENCH_COMPILE")), "software": artifact.software()}  # fmt: skip
     note = work / ARITHMETIC
-    before = json.loads(note.read_text()) if note.exists() else None
+    try:
+        before = json.loads(note.read_text())
+    except (OSError, ValueError):  # none yet, or cut short when the run was killed
+        before = None
     if before != here:
         shards = sorted(work.glob("shard-*.npy"))
         if shards:
@@ -196,7 +199,7 @@ def _discard_other_arithmetic(work: Path, device: str, name: str) -> None:
                   f"{ {key: here[key] for key in other} }: computed again")  # fmt: skip
         for path in shards:
             path.unlink()
-        note.write_text(json.dumps(here))
+        artifact.write_bytes(note, json.dumps(here).encode())
 
 
 def _whole(path: Path, count: int) -> bool:

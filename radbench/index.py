@@ -25,7 +25,7 @@ from PIL import UnidentifiedImageError
 from PIL.Image import DecompressionBombError
 
 from . import artifact, phi, splits
-from .datasets import COLLECTIONS, FRONTAL, READERS, UNLISTED, Record, masks, module_name, reader
+from .datasets import COLLECTIONS, FRONTAL, READERS, UNLISTED, Record, masks, module_name, reader, with_parents
 from .datasets.files import File
 from .dicom import INTENSITIES
 from .errors import ConfigError, DataError, run_entry_point
@@ -140,8 +140,8 @@ def build_index(dataset: str, spec: Spec, results: Path, workers: int = 1) -> ar
     else:
         root = Path(spec.root) if spec.root else None
     module = sys.modules[list_records.__module__]
-    owner = spec.reader if spec.reader in COLLECTIONS else dataset  # whatever the configuration calls a copy of it
-    facts = {"sources": list(spec.sources) or list(getattr(module, "SOURCES", ())) or [owner]}
+    owner = [spec.reader] if spec.reader in COLLECTIONS else []  # whatever the configuration calls a copy of it
+    facts = {"sources": with_parents([*owner, *spec.sources]) or [dataset]}
 
     def make(work: Path) -> dict:
         if root is None or not root.is_dir():

@@ -147,8 +147,8 @@ class Subject:
 
     @functools.cached_property
     def single(self) -> Features:
-        """Of the portrait alone; `first_tokens` notes the first token of every layer on the way."""
-        with recorded(self.encoder.modules(), lambda output: output[0, 0].clone()) as self.first_tokens:
+        """Of the portrait alone; `ends` notes the first and the last token of every layer on the way."""
+        with recorded(self.encoder.modules(), lambda output: (output[0, 0].clone(), output[0, -1].clone())) as self.ends:
             return self.encode(self.image)
 
     @functools.cached_property

@@ -196,6 +196,11 @@ def _hold_against(lock: Path, card: Card, path: Path, hashes: dict[str, str]) ->
             raise WeightsError(path / name if path.is_dir() else path, "the file has changed since its first use here",
                                got=f"sha256 {hashes[name]}", expected=f"{first[name]}, from {known[address]['first_use']}",
                                fix=f"{restore}; or, if the change is wanted, remove {address!r} from {lock}")  # fmt: skip
+        gone = [name for name in first if name not in hashes and not name.endswith((".json", ".py"))]
+        if gone and hashes.keys() - first.keys():
+            raise WeightsError(path, f"{gone[0]} was used here first, and now another file is in its place", got=sorted(hashes),
+                               expected=f"{gone[0]}, sha256 {first[gone[0]]}, from {known[address]['first_use']}",
+                               fix=f"restore the file; or, if the change is wanted, remove {address!r} from {lock}")  # fmt: skip
         if first.keys() >= hashes.keys():
             return
         known[address] = {"sha256": first | hashes, "commit": path.name if in_cache else None, "title": card.title,
@@ -249,13 +254,17 @@ def read_tensors(file: Path, fix: str = "") -> dict:
         with torch.serialization.safe_globals(plain):
             return torch.load(file, map_location="cpu", weights_only=True, mmap=head.startswith(b"PK"))
     except pickle.UnpicklingError as error:  # torch's text advises to run the code in the file: it is not passed on
-        unsafe = re.search(r"GLOBAL (\S+)", str(error))
+        unsafe, other = re.search(r"GLOBAL (\S+)", str(error)), re.search(r"Unsupported operand \d+", str(error))
         what = f"holds more than tensors ({unsafe[1]})" if unsafe else DAMAGED
+        if other:  # the file may be whole
+            what = f"is damaged, or written with pickle protocol 4 or later, which is not read as data ({other[0]})"
+            fix = f"ask its owner for safetensors, or for torch.save's default protocol; or get it anew: {fix}"
         raise WeightsError(file, what, got=f"{file.stat().st_size} bytes that begin with {head[:16]}",
                            expected="a complete file of tensors; code is never run", fix=fix) from None  # fmt: skip
     except (OSError, RuntimeError, EOFError, KeyError, AttributeError, ValueError, SafetensorError) as error:
-        raise WeightsError(file, DAMAGED, got=f"{type(error).__name__} {_first_line(error)}", expected="a complete file of tensors",
-                           fix=fix) from None  # fmt: skip
+        said = "" if "weights_only" in str(error) else f" {_first_line(error)}"
+        got = f"{file.stat().st_size} bytes that begin with {head[:16]} ({type(error).__name__}{said})"
+        raise WeightsError(file, DAMAGED, got=got, expected="a complete file of tensors", fix=fix) from None
 
 
 def _is_script(file: Path) -> bool:
@@ -333,7 +342,7 @@ def looks_like(content: dict) -> str:
 
 def _looks_otherwise(found: dict, only_shapes: bool) -> str:
     """What the tensors that a wrapper has selected look like."""
-    if only_shapes:
+    if only_shapes and all(hasattr(value, "shape") for value in found.values()):
         return "those of the same architecture in another size"
     if found and not any(hasattr(value, "shape") for value in found.values()):
         return f"a container with {list(map(str, found))[:6]}"
@@ -424,6 +433,7 @@ def download(name: str, revision: str | None = None, results: Path = RESULTS) ->
 
 def _fetch(name: str, card: Card, commit: str, anew: bool = False) -> Path:
     """The snapshot folder with a card's files at a commit, from the hub or its cache; `anew` also what the cache has."""
+    import httpx
     from huggingface_hub import errors, snapshot_download
 
     repository = card.weights.removeprefix("hf:")
@@ -442,7 +452,7 @@ def _fetch(name: str, card: Card, commit: str, anew: bool = False) -> Path:
     except errors.RevisionNotFoundError:
         fix = f"look at {page}/commits/main, then give another one: --revision, and `revision` in the configuration"
         raise WeightsError(card.weights, f"has no revision {commit}", fix=fix) from None
-    except errors.LocalEntryNotFoundError as error:
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.TransportError) as error:
         fix = "run this on a machine with a network, or copy its hub cache here and set HF_HUB_CACHE"
         raise WeightsError(card.weights, "cannot be reached and is not in the cache", got=_first_line(error), fix=fix) from None
     except (errors.HfHubHTTPError, OSError) as error:

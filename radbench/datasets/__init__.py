@@ -3,8 +3,7 @@
 A reader is a module with `Options` (frozen dataclass) and `records(root, options) -> list[Record]`; its name is the file's.
 One that reads an owner's release also has `LABELS` (the owner's findings, in the owner's order) and `RELEASES`
 ({version: {"images": …, "patients": …, "studies": …}}): what a complete copy holds, to compare with, never to insist on.
-`SOURCES` names the published data sets that its pictures come from, where that is another one; `PROCESSING` says by file format what
-the owner did to the pictures, for the tables' notes.
+`PROCESSING` says by file format what the owner did to the pictures, for the tables' notes.
 """
 
 import dataclasses
@@ -27,14 +26,22 @@ READERS = ("folder", "phantom", "mimic_cxr", "chexpert", "nih_cxr14", "padchest"
 #: published collections of images, as in `sources` of an index and `pretrained_on` of a card, and other names that people write for them
 COLLECTIONS = {
     "mimic_cxr": ("mimic", "mimic_cxr_jpg", "mimic_cxr_2", "mimiccxr"), "chexpert": ("chexpert_plus", "chexpert_small"),
-    "nih_cxr14": ("nih", "nih_cxr", "nihcxr", "cxr14", "cxr8", "chestx_ray14", "chestxray14", "chestx_ray8", "chestxray8"),
-    "padchest": ("bimcv_padchest",), "brax": (), "vindr_cxr": ("vindr", "vinbigdata", "vinbig"), "vindr_ribcxr": ("vindr_rib", "ribcxr"),
+    "nih_cxr14": ("nih", "nih_cxr", "nihcxr", "cxr14", "cxr8", "chestx_ray14", "chestxray14", "chestx_ray8", "chestxray8", "nih_chest_xray",
+                  "nih_chest_xray14", "nih_chest_xrays", "chest_xray14"),
+    "padchest": ("bimcv_padchest",), "brax": (), "vindr_cxr": ("vindr", "vinbigdata", "vinbig", "vinbigdata_chest"),
+    "vindr_ribcxr": ("vindr_rib", "ribcxr"),
     "rsna": ("rsna_pneumonia", "rsna_pneumonia_detection"), "iu_xray": ("iu", "openi", "open_i", "indiana", "iu_cxr"),
     "candid_ptx": ("candid",), "jsrt": (), "montgomery": (), "shenzhen": (), "rexgradient": ("rexgradient_160k",),
+    "chestmnist": ("medmnist_chest",), "chestx_det": ("chestxdet",), "chexlocalize": (), "mimic_segmentation": (), "padchest_gr": (),
+    "siim_acr": ("siim", "siim_acr_pneumothorax"),
     # of encoders only
     "imagenet_1k": ("imagenet", "imagenet1k", "in1k", "ilsvrc"), "imagenet_22k": ("imagenet22k", "imagenet_21k", "in22k", "in21k"),
     "wit_400m": (), "webli": (), "lvd_142m": (), "lvd_1689m": (), "pmc_15m": (), "google_private_us_india": (), "unknown": (),
 }  # fmt: skip
+
+#: collections whose images were taken from another one; VinDr-RibCXR's page says so of VinDr-CXR, the others' papers of theirs
+PART_OF = {"rsna": "nih_cxr14", "siim_acr": "nih_cxr14", "chestmnist": "nih_cxr14", "chestx_det": "nih_cxr14", "chexlocalize": "chexpert",
+           "padchest_gr": "padchest", "mimic_segmentation": "mimic_cxr", "vindr_ribcxr": "vindr_cxr"}  # fmt: skip
 
 UNLISTED = "in no table of the owner"  # a reason to be left out
 FRONTAL = ("PA", "AP", "AP_SUPINE", "FRONTAL")
@@ -97,17 +104,26 @@ def frontal_only(asked: bool, view: str) -> str:
     return f"view {view}, and frontal_only" if asked and view not in FRONTAL else ""
 
 
+def with_parents(collections: Iterable[str]) -> list[str]:
+    """The collections and those that they are parts of: who has seen a part has seen some of the whole, and the other way round.
+
+    >>> with_parents(["siim_acr", "brax"])
+    ['siim_acr', 'nih_cxr14', 'brax']
+    """
+    return list(dict.fromkeys(one for name in collections for one in (name, PART_OF.get(name, name))))
+
+
 def misnamed(collection: str, more: Iterable[str] = ()) -> str:
     """The right name of a collection that is written otherwise, as a question; "" for a known name, and for one that is like none.
 
     An overlap is found by equal names, so another spelling would leave a result without its mark.
 
-    >>> misnamed("MIMIC-CXR"), misnamed("padchst"), misnamed("our_archive"), misnamed("brax")
+    >>> misnamed("MIMIC-CXR v2.1.0"), misnamed("padchst"), misnamed("our_archive"), misnamed("brax")
     ("did you mean 'mimic_cxr'?", "did you mean 'padchest'?", '', '')
     """
-    plain = re.sub(r"\W+", "_", collection.lower())
     if collection in (known := {*COLLECTIONS, *more}):
         return ""
+    plain = re.sub(r"(_v\d+)?(_\d+)*$", "", re.sub(r"\W+", "_", collection.lower()))
     other = next((name for name, others in COLLECTIONS.items() if plain == name or plain in others), None)
     return did_you_mean(other or plain, known, 0.85)
 

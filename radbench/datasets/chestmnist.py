@@ -23,7 +23,6 @@ from .files import File, Made, Tree, opened
 
 LABELS = ("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax", "Consolidation",
           "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia")  # fmt: skip
-SOURCES = ("nih_cxr14",)
 RELEASES = {"2.0": {"images": 78_468 + 11_219 + 22_433}}
 SIDES = (64, 128, 224)
 

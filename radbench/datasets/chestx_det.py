@@ -15,7 +15,6 @@ from .files import File, Tree
 
 LABELS = ("Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "Diffuse Nodule", "Effusion", "Emphysema", "Fibrosis",
           "Fracture", "Mass", "Nodule", "Pleural Thickening", "Pneumothorax")  # fmt: skip
-SOURCES = ("nih_cxr14",)
 RELEASES = {"1.0": {"images": 3_578}}
 SIZE = (1024, 1024)
 

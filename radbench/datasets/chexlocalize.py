@@ -15,7 +15,6 @@ from . import Mask, Record, columns, runs
 from .chexpert import LABELS, PATH
 from .files import File, Tree
 
-SOURCES = ("chexpert",)
 RELEASES = {"1.0": {"images": 234 + 668, "patients": 700}}
 OUTLINED = ("Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Lesion", "Airspace Opacity", "Edema", "Consolidation", "Atelectasis",
             "Pneumothorax", "Pleural Effusion", "Support Devices")  # fmt: skip

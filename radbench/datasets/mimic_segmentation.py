@@ -21,7 +21,6 @@ from .files import File, Tree
 from .masks import picture_size
 
 LABELS = ()
-SOURCES = ("mimic_cxr",)
 PROCESSING = {"JPEG": "histogram-equalised by the owner: not to be compared with results on the DICOM files"}
 RELEASES = {"1.0.0": {"images": 1_141}}
 DICOM_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{8}){4}", re.IGNORECASE)

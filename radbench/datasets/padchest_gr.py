@@ -15,7 +15,6 @@ from ..errors import DataError, did_you_mean
 from . import Record, columns
 from .files import Tree
 
-SOURCES = ("padchest",)
 RELEASES = {"20240819": {"studies": 4_555}}
 SPLITS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test", "": ""}
 

@@ -17,7 +17,6 @@ from . import Record, columns, headers
 from .files import Tree
 
 LABELS = ("Pneumonia", "Normal")
-SOURCES = ("rsna", "nih_cxr14")
 RELEASES = {"stage 2": {"images": 26_684}}
 CLASSES = ("Lung Opacity", "No Lung Opacity / Not Normal", "Normal")
 SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg")

@@ -13,7 +13,6 @@ from . import Mask, Record, columns, headers, runs
 from .files import Tree
 
 LABELS = ("Pneumothorax",)
-SOURCES = ("nih_cxr14",)
 RELEASES = {"stage 1": {"images": 12_047}}
 SIDE = 1024
 

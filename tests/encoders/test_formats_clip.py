@@ -1,6 +1,7 @@
 """Weights in the form in which CLIP's relatives, the classifiers and the generic models are distributed: what loads, what does not."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -352,9 +353,17 @@ def test_timm_model_names_what_cannot_be_done(tmp_path):
     for name, said in (("test_vitt", "did you mean 'test_vit'"), ("test_vit.in1k", "has no such tag")):
         with pytest.raises(ConfigError, match=said):
             loaded("timm_model", None, model=name)
-    encoder = loaded("timm_model", None, model="test_resnet.r160_in1k", pooling="cls")
-    with pytest.raises(ConfigError, match="has no class token"):
-        encoder.encode(pixels(encoder))
+    for name in ("test_resnet.r160_in1k", "vit_wee_patch16_reg1_gap_256.sbb_in1k"):  # a register is no class token
+        with pytest.raises(ConfigError, match="has no class token"):
+            loaded("timm_model", None, model=name, pooling="cls")
+    with pytest.raises(ConfigError, match="the tokens are no square grid; got 1"):  # PiT returns its class token alone
+        loaded("timm_model", None, model="pit_ti_224.in1k")
+    for name, side, said in (
+        ("vit_tiny_patch16_224.augreg_in21k", 100, "no whole number of patches.*got 100; expected 96 or 112"),
+        ("halonet26t.a1h_in1k", 100, "does not take an input of this side; got 100 .*expected 256, its own"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            loaded("timm_model", None, model=name, image_size=side)
     with pytest.raises(ConfigError, match="cannot be tapped in four places"):
         encoder = loaded("timm_model", None)
         encoder.net.feature_info = encoder.net.feature_info[:3]
@@ -408,9 +417,35 @@ def build(kind: str):
         "convnext": lambda: t.ConvNextModel(t.ConvNextConfig(**stages)),
         "swin": lambda: t.SwinModel(t.SwinConfig(image_size=64, patch_size=2, embed_dim=12, depths=[1, 1, 2, 1], num_heads=[1, 2, 3, 4],
                                                  window_size=4)),
+        "focalnet": lambda: t.FocalNetModel(t.FocalNetConfig(image_size=64, patch_size=2, embed_dim=12, depths=[1, 1, 2, 1],
+                                                             hidden_sizes=[12, 24, 48, 96])),
+        "hiera": lambda: t.HieraModel(t.HieraConfig(image_size=[64, 64], embed_dim=12, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8],
+                                                    mask_ratio=0.6)),
+        "vitdet": lambda: t.VitDetModel(t.VitDetConfig(**(SMALL | {"num_hidden_layers": 8}))),
+        "sam": lambda: t.SamVisionModel(t.SamVisionConfig(hidden_size=48, num_hidden_layers=8, num_attention_heads=3, image_size=64,
+                                                          patch_size=8, output_channels=16, window_size=4, global_attn_indexes=[3, 7])),
     }  # fmt: skip
     whole = make[kind]().eval()
     return whole, getattr(whole, "vision_model", whole)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", ["focalnet", "hiera", "vitdet", "sam"])
+def test_hf_model_taps_other_networks(tmp_path, kind):
+    """Maps with channels first or last, stages that end in a downsampling, and plain blocks without tokens: taps are their blocks'."""
+    net, _ = build(kind)
+    hf_folder(tmp_path, net)
+    encoder = loaded("hf_model", tmp_path, model=f"owner/{kind}", pooling="mean")
+    images = pixels(encoder)
+    stages = [f"encoder.stages.{number}.layers.{last}" for number, last in enumerate((0, 0, 1, 0))]
+    parts = {"focalnet": stages, "vitdet": [f"encoder.layer.{number}" for number in (1, 3, 5, 7)],
+             "sam": [name for name, _ in net.named_modules() if re.fullmatch(r"(.*\.)?layers\.[1357]", name)]}  # fmt: skip
+    if kind == "hiera":
+        taps = [state.permute(0, 3, 1, 2) for state in net(images, output_hidden_states=True).reshaped_hidden_states[1:]]
+    else:
+        taps = left_by(net, parts[kind], lambda: net(images))
+        taps = [tap.permute(0, 3, 1, 2) for tap in taps] if kind == "sam" else taps
+    same_levels(encoder.encode_levels(images), taps)
 
 
 @torch.inference_mode()
@@ -532,7 +567,7 @@ def test_hf_model_refuses_a_processor_of_other_types(tmp_path, text, said):
         find("hf_model")(tmp_path, {"model": "owner/x"}).preprocess(np.zeros((80, 70), np.float32))
 
 
-@pytest.mark.parametrize("kind", ["mae", "naflex", "grey"])
+@pytest.mark.parametrize("kind", ["mae", "naflex", "detection", "grey"])
 def test_hf_model_names_what_it_cannot_run(tmp_path, kind):
     """A network that drops patches at random, takes more than the image or has other channels than the processor: each says so."""
     import transformers as t
@@ -541,8 +576,9 @@ def test_hf_model_names_what_it_cannot_run(tmp_path, kind):
     decoder = {f"decoder_{key}": SMALL[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")}
     naflex = {key: value for key, value in SMALL.items() if key != "image_size"} | {"num_patches": 64}
     model, said = {
-        "mae": (lambda: t.ViTMAEModel(t.ViTMAEConfig(**SMALL, **decoder)), "vit_mae leaves out patches at random"),
+        "mae": (lambda: t.ViTMAEModel(t.ViTMAEConfig(**SMALL, **decoder)), "vit_mae shuffles and leaves out patches at random"),
         "naflex": (lambda: t.Siglip2VisionModel(t.Siglip2VisionConfig(**naflex)), "takes something besides the image"),
+        "detection": (lambda: t.YolosModel(t.YolosConfig(**(SMALL | {"image_size": [64, 64]}))), "has detection tokens behind its patches"),
         "grey": (lambda: t.ViTModel(t.ViTConfig(**SMALL, num_channels=1)), "one number for each channel.*got 3; expected 1"),
     }[kind]
     hf_folder(tmp_path, model())

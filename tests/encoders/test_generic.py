@@ -234,6 +234,13 @@ def test_a_processor_with_rules_of_its_own_is_refused(tmp_path, said):
         loaded("hf_model", tmp_path, model="owner/vit")
 
 
+def test_a_side_that_is_no_whole_number_of_patches_is_refused(tmp_path):
+    """A rim that no patch would see is an error with the two sides beside it."""
+    folder_of(tmp_path, vit())
+    with pytest.raises(ConfigError, match="no whole number of patches.*got 60; expected 56 or 64"):
+        loaded("hf_model", tmp_path, model="owner/vit", image_size=60)
+
+
 def test_another_side_keeps_the_crop(tmp_path):
     """A processor that crops keeps the same share of the image at another side."""
     crop = {"size": {"shortest_edge": 80}, "do_center_crop": True, "crop_size": {"height": 64, "width": 64}}

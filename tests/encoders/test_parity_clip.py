@@ -449,12 +449,16 @@ def test_timm_model_keeps_the_whole_image(radiographs):
 PROCESSORS = {
     "clip": {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}, "do_center_crop": True, "resample": 3,
              "image_mean": list(OPENAI[0]), "image_std": list(OPENAI[1]), "do_convert_rgb": True},
-    "clip as version 4.1 wrote it": {"size": 224, "crop_size": 224, "do_center_crop": True, "resample": 3, "image_mean": list(OPENAI[0]),
+    "clip as version 4.1 wrote it": {"feature_extractor_type": "CLIPFeatureExtractor", "size": 224, "crop_size": 224,
+                                     "do_center_crop": True, "resample": 3, "image_mean": list(OPENAI[0]),
                                      "image_std": list(OPENAI[1]), "do_convert_rgb": True},
     "bit": {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}, "do_center_crop": True, "resample": 3,
             "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "do_convert_rgb": True},
     "vit": {"size": {"height": 224, "width": 224}, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
     "vit as version 4.1 wrote it": {"size": 224, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
+    "deit as version 4.1 wrote it": {"feature_extractor_type": "DeiTFeatureExtractor", "size": 256, "crop_size": 224,
+                                     "do_center_crop": True, "resample": 3, "image_mean": [0.485, 0.456, 0.406],
+                                     "image_std": [0.229, 0.224, 0.225]},
     "siglip": {"size": {"height": 384, "width": 384}, "resample": 3, "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
     "convnext": {"size": {"shortest_edge": 224}, "crop_pct": 0.875, "resample": 3, "image_mean": [0.485, 0.456, 0.406],
                  "image_std": [0.229, 0.224, 0.225], "image_processor_type": "ConvNextImageProcessor"},
@@ -469,11 +473,12 @@ def test_hf_model_prepares_as_transformers(tmp_path, kind, radiographs):
     import importlib
 
     name = kind.split()[0]
-    title = {"clip": "CLIP", "bit": "Bit", "vit": "ViT", "siglip": "Siglip", "convnext": "ConvNext"}[name]
+    title = {"clip": "CLIP", "bit": "Bit", "vit": "ViT", "deit": "DeiT", "siglip": "Siglip", "convnext": "ConvNext"}[name]
     module = importlib.import_module(f"transformers.models.{name}.image_processing_pil_{name}")
     said = {**PROCESSORS[kind]}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
-    said.pop("image_processor_type", None)
+    for key in ("image_processor_type", "feature_extractor_type"):
+        said.pop(key, None)
     processor = getattr(module, f"{title}ImageProcessorPil")(**said)
     encoder = find("hf_model")(tmp_path, {"model": "owner/x"})
     close(encoder.preprocess, lambda frame: pixel_values(processor, frame), radiographs, said["image_std"])

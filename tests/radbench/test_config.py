@@ -7,6 +7,7 @@ from radbench.artifact import ROOT
 from radbench.config import load
 from radbench.encoder import describe, parse
 from radbench.errors import ConfigError
+from radbench.index import Spec, build_index
 from radbench.plan import Plan
 
 DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -46,6 +47,7 @@ def test_hub_models_need_no_file():
     ({"hf:o/m": {"options": {"trust_remote_code": "yes"}}}, r"encoders\.hf_o--m: option trust_remote_code; got 'yes'; expected bool"),
     ({"hf:o/m": {"options": {"ignore": [1]}}}, r"ignore; got \[1\]; expected a list of texts"),
     ({"hf:o/m": {"options": {"pretrained_on": ["MIMIC-CXR"]}}}, r"pretrained_on: no collection has this name.*did you mean 'mimic_cxr'"),
+    ({"hf:o/m": {"options": {"pretrained_on": ["MIMIC-CXR v2.1.0"]}}}, "did you mean 'mimic_cxr'"),
     ({"hf:o/m": {"options": {"pretrained_on": ["padchst"]}}}, "got padchst; next: did you mean 'padchest'"),
     ({"hf:foo": {}}, "names no hub repository; got hf:foo; expected hf:<owner>/<name>"),
     ({"mine": {"wrapper": "rad_din"}}, "did you mean 'rad_dino'"),
@@ -62,6 +64,21 @@ def test_a_title_says_what_is_run_and_no_more():
     plan = plan_of({"radjepa": {}, "hf:o/m": {"options": facts}, "timm:test_vit2.r160_in1k": {"options": {"crop": 0.9}}})
     assert [plan.card(name).title for name in plan.encoders[1:]] == ["o/m", "test_vit2.r160_in1k (crop 0.9)"]
     assert plan.card("hf_o--m").pretrained_on == ("our_archive",) and type(plan.card("hf_o--m").field) is float
+
+
+def test_who_has_seen_a_part_has_seen_some_of_the_whole():
+    """The card of a row pretrained on a set that was taken from another one names both, so that both are marked."""
+    plan = plan_of({"radjepa": {}, "hf:o/m": {"options": {"pretrained_on": ["siim_acr", "brax"]}}})
+    assert plan.card("hf_o--m").pretrained_on == ("siim_acr", "nih_cxr14", "brax")
+
+
+@pytest.mark.parametrize(("reader", "said", "sources"), [
+    ("rsna", (), ["rsna", "nih_cxr14"]), ("rsna", ("rsna",), ["rsna", "nih_cxr14"]), ("vindr_ribcxr", (), ["vindr_ribcxr", "vindr_cxr"]),
+    ("mimic_cxr", (), ["mimic_cxr"]), ("folder", ("siim_acr",), ["siim_acr", "nih_cxr14"]), ("folder", (), ["ours"]),
+])  # fmt: skip
+def test_images_come_from_all_collections_that_hold_them(tmp_path, reader, said, sources):
+    """Whatever a configuration calls a copy, its index names the owner's collection and the one that it was taken from."""
+    assert build_index("ours", Spec(reader=reader, sources=said), tmp_path).facts["sources"] == sources
 
 
 @pytest.mark.parametrize(("datasets", "seen", "what"), [

@@ -158,6 +158,27 @@ def in_training(self, device):
     self.vit = timm.create_model("vit_tiny_patch16_224", num_classes=0)
 
 
+def without_the_final_norm(self, images):
+    options = {"indices": [11], "norm": False, "return_prefix_tokens": True, "intermediates_only": True}
+    ((grid, prefix),) = self.vit.forward_intermediates(images, **options)
+    return Features(prefix[:, 0], grid.permute(0, 2, 3, 1))
+
+
+def mean_without_the_final_norm(self, images):
+    patches = without_the_final_norm(self, images).patches
+    return Features(patches.mean((1, 2)), patches)
+
+
+def channels_last(self, images):
+    return [level.permute(0, 2, 3, 1) for level in Template.encode_levels(self, images)]
+
+
+def shifted_by_five(self, images):
+    image, patches = Template.encode(self, images)
+    return Features(image, patches.flatten(1, 2).roll(5, dims=1).unflatten(1, patches.shape[1:3]))
+
+
+NORMED = "CLS token after the final norm"
 MEAN = "mean of patch tokens after the final norm"
 BROKEN = {  # the parts that are broken, and the one check that fails
     "upside down": ({"preprocess": upside_down}, "picture reaches the input"),
@@ -180,6 +201,9 @@ BROKEN = {  # the parts that are broken, and the one check that fails
     "mean with CLS for CLS": ({"encode": all_tokens_pooled}, "pooling is the cards"),
     "CLS for mean": ({"card": {"pooling": MEAN}}, "pooling is the cards"),
     "mean with CLS for mean": ({"card": {"pooling": MEAN}, "encode": all_tokens_pooled}, "pooling is the cards"),
+    "no final norm": ({"card": {"pooling": NORMED}, "encode": without_the_final_norm}, "pooling is the cards"),
+    "mean without the final norm": ({"card": {"pooling": MEAN}, "encode": mean_without_the_final_norm}, "pooling is the cards"),
+    "channels last": ({"encode_levels": channels_last}, "levels are four maps"),
     "flipped patches": ({"encode": flipped}, "grid is upright"),
     "shifted patches": ({"encode": shifted}, "grid is upright"),
     "transposed taps": ({"encode_levels": transposed_levels}, "grid is upright"),
@@ -357,7 +381,8 @@ def stretched_twice(self, image):
 
 def test_a_filter_that_is_read_off_the_card_passes(network):
     """Preprocessing that cannot be recomputed passes when another filter on the card changes it."""
-    assert "read off the card" in contract.filter_is_the_cards(subject(network, preprocess=stretched_twice))
+    with pytest.raises(NotApplicableError, match="read off the card; there is another step"):
+        contract.filter_is_the_cards(subject(network, preprocess=stretched_twice))
 
 
 def test_nothing_to_tap_is_not_run(network):
@@ -396,6 +421,21 @@ def test_a_network_that_does_not_load_fails_once(network):
     one = subject(network, load=refusing)
     assert list(failed(one)) == ["loads ready"]
     assert [remark for verdict, _, remark in check.verdicts(one) if verdict == "-"].count("after: loads ready") == 16
+
+
+def test_tokens_that_are_not_dropped_are_noticed_with_real_weights(tmp_path):
+    """Under a weight file, too, a map that is shifted by five tokens is turned down, which lies beside no mirrored or neighbouring cell."""
+    import timm
+
+    torch.manual_seed(7)
+    torch.save(timm.create_model("vit_tiny_patch16_224", num_classes=0).state_dict(), tmp_path / "whole.pt")
+
+    def under(**parts):
+        return Subject("broken", type("Broken", (Template,), parts | {"__module__": Template.__module__}), tmp_path / "whole.pt")
+
+    assert contract.grid_is_upright(under()).startswith("cell")
+    with pytest.raises(ContractError, match="patches: a change of one cell of the input changes another cell most"):
+        contract.grid_is_upright(under(encode=shifted_by_five))
 
 
 def test_a_weight_file_that_is_not_read_is_noticed(tmp_path):

@@ -4,12 +4,16 @@ import dataclasses
 import fnmatch
 import hashlib
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from radbench import weights
-from radbench.artifact import Absent
+from radbench.artifact import ROOT, Absent
 from radbench.encoder import describe, find, names
 from radbench.errors import WeightsError
 
@@ -117,6 +121,27 @@ def test_a_changed_file_names_the_command(tmp_path, cache):
         WeightsError, match=r"has changed since its first use.*next: restore it \(python -m radbench.weights rad_dino .*recorded"
     ):
         weights.fingerprint(folder, CARD, tmp_path / weights.LOCK)
+
+
+def test_another_file_in_the_place_of_a_recorded_one_is_refused(tmp_path):
+    """A weight file that is replaced by one of another name is as much a change as another content, and is refused with the first hash."""
+    card = dataclasses.replace(CARD, files=("config.json", "model.safetensors|pytorch_model.bin"))
+    (tmp_path / "model.safetensors").write_bytes(b"first")
+    weights.fingerprint(tmp_path, card, tmp_path / weights.LOCK)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match=rf"model.safetensors was used here first.*{hashlib.sha256(b'first').hexdigest()}.*remove '"):
+        weights.fingerprint(tmp_path, card, tmp_path / weights.LOCK)
+
+
+@pytest.mark.parametrize("name", ["rad_dino", "biovil_t", "timm:vit_tiny_patch16_224.augreg_in21k"])
+@pytest.mark.parametrize("offline", [False, True])
+def test_without_a_network_the_command_says_so(tmp_path, name, offline):
+    """Where the hub cannot be reached, or is switched off, a pinned commit as much as a branch is one line with a way out."""
+    environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)} | ({"HF_HUB_OFFLINE": "1"} if offline else {})
+    done = subprocess.run([sys.executable, "-m", "radbench.weights", name], env=os.environ | environment, cwd=ROOT, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert re.search("WeightsError: .*cannot be reached and is not in the cache.*next: run this on a machine with a network", done.stderr)
 
 
 def test_a_lock_that_cannot_be_read_is_named(tmp_path, cache):
@@ -278,5 +303,5 @@ def test_what_is_known_is_pinned():
 
 def test_an_incomplete_list_of_training_sets_says_so():
     """A card that knows some of the training sets only lists "unknown" beside them, so that no other data counts as not seen."""
-    for name in ("chexfound", "rad_dino_maira2", "timm_model", "hf_model"):
+    for name in ("biomedclip", "chexfound", "medsiglip_448", "rad_dino_maira2", "timm_model", "hf_model"):
         assert "unknown" in find(name).card.pretrained_on
