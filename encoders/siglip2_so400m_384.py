@@ -18,7 +18,8 @@ class Siglip2(Encoder):
         "huggingface.co/google/siglip2-so400m-patch14-384 (open, no account)",
         pooling=POOLINGS["map"], pretrained_on=("webli",), levels=(6, 13, 20, 26), mean=0.5, std=0.5,
         licence="Apache-2.0", citation="arXiv 2502.14786",
-        notes="27 x 27 patches, the last 6 pixels of each side are in none; taps are block outputs before the final norm; not "
+        notes="27 x 27 patches, the last 6 pixels of each side are in none, and segmentation stretches the maps over the whole side (1.6 % "
+        "at the lower right); taps are block outputs before the final norm; not "
         "verified here: keys and sha256 of the released file, and its preprocessor_config.json",
     )  # fmt: skip
     options = {
