@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -54,11 +55,21 @@ def extract(name: str, dataset: str, spec: Mapping, results: Path = Path("result
         with acquire() as device:
             index, encoder = Index(results / "index" / dataset), frozen.load(device)
             _write_features(work, encoder, index, device, f"features {name} {dataset}")
-            return frozen.facts(encoder, device)
+            facts = frozen.facts(encoder, device)
+            return facts | {"enlarged": _enlarged(index, facts["measured"]["image_size"], f"features {name} {dataset}")}
 
     return artifact.build(results / "features" / name / dataset, kind="features", key_parts=frozen.key_parts("radbench.extract"),
                           make=make, parents=[index_meta, *frozen.parents], absent_facts=frozen.facts(),
                           resumable=True)  # fmt: skip
+
+
+def _enlarged(index: Index, side: int, name: str) -> float:
+    """Share of the stored images whose shorter side is below the encoder's input: detail that it was trained to see is not there."""
+    small = np.minimum(index["rows"], index["cols"]) < side
+    if small.any():
+        print(f"{name}: {small.sum():,} of {small.size:,} images are shorter than its input of {side} pixels and were enlarged; where the "
+              "originals are larger, max_side of the data set should be, too", file=sys.stderr)  # fmt: skip
+    return round(float(small.mean()), 4)
 
 
 class Frozen:

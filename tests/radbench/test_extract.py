@@ -157,6 +157,17 @@ def test_an_unknown_option_is_refused_before_any_work(phantom_results):
         Frozen("radjepa", {"weights": str(phantom_results), "options": {"weight_of": "context"}}, phantom_results)
 
 
+def test_images_that_are_smaller_than_the_input_are_told(phantom_results, capsys):
+    """The share of stored images that an encoder sees enlarged is in its sidecar, and said when it is not 0."""
+    index = Index(phantom_results / "index" / "phantom")
+    shortest = [min(index.pixels(row).shape) for row in range(len(index))]
+    for side, wanted in ((min(shortest), 0.0), (max(shortest) + 1, 1.0)):
+        assert extract._enlarged(index, side, "x") == wanted
+        assert ("were enlarged; where the originals are larger" in capsys.readouterr().err) == bool(wanted)
+    facts = extract.extract("raw_pixels", "phantom", {}, phantom_results).facts
+    assert facts["enlarged"] == pytest.approx(np.mean(np.array(shortest) < facts["measured"]["image_size"]), abs=1e-4)
+
+
 def test_an_unknown_key_of_a_row_is_refused(phantom_results):
     """A misspelt key of `--spec` is a ConfigError, and not a run with the default in its place."""
     with pytest.raises(ConfigError, match="unknown key 'option'; next: did you mean 'options'"):
