@@ -10,7 +10,7 @@ DIRECTORY ?= .
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
-ROOT_OPTION := $(if $(ROOT),--config root="$(shell realpath "$(ROOT)")")
+ROOT_OPTION := $(if $(ROOT),--config root="$(shell realpath -m "$(ROOT)")")
 
 .PHONY: run test lint doctor encoder environment
 
@@ -23,9 +23,9 @@ $(VENV)/.installed: requirements.txt
 	touch $@
 
 run: environment
-	PATH="$(BIN):$$PATH" snakemake --cores $(CORES) --rerun-incomplete --configfile $(CONFIG) --directory $(DIRECTORY) $(ROOT_OPTION)
-	@echo; sed -n '1,24p' $(DIRECTORY)/results/tables/table3.md
-	@echo; echo "Tables: $(abspath $(DIRECTORY))/results/tables/"; echo "Report: $(abspath $(DIRECTORY))/results/report/index.html"
+	PATH="$(BIN):$$PATH" snakemake --cores $(CORES) --rerun-incomplete --configfile "$(CONFIG)" --directory "$(DIRECTORY)" $(ROOT_OPTION)
+	@echo; sed -n '1,24p' "$(DIRECTORY)/results/tables/table3.md"
+	@echo; cd "$(DIRECTORY)" && echo "Tables: $$PWD/results/tables/" && echo "Report: $$PWD/results/report/index.html"
 
 test: environment
 	PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST)
@@ -37,4 +37,5 @@ doctor: environment
 	PATH="$(BIN):$$PATH" python -m radbench.doctor --config $(CONFIG) $(if $(ROOT),--root "$(ROOT)")
 
 encoder: environment
+	test -n "$(NAME)" || { echo "which name? next: make encoder NAME=my_encoder" >&2; exit 1; }
 	PATH="$(BIN):$$PATH" python -m radbench.check --new $(NAME)

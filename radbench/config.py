@@ -6,6 +6,7 @@ their fields to shrink a run, and the tables then say so. Memory and time belong
 
 import ast
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -161,6 +162,9 @@ class Config(Strict):
         entries = {}
         for text, entry in given:
             name, meant = encoder.parse(str(text))
+            if not isinstance(entry or {}, Mapping):
+                raise ConfigError("encoders", f"{name} is not followed by an entry", got=repr(entry), expected="options, weights, …",
+                                  fix=f"- {name}: {{options: {{…}}}}")  # fmt: skip
             entry = dict(entry or {})
             entry = meant | entry | {"options": meant.get("options", {}) | dict(entry.get("options") or {})}
             if name in entries:
@@ -198,6 +202,9 @@ def load(values: Mapping[str, Any], path: Path | str) -> Config:
             if not config.root:
                 raise ConfigError(_where(path, ["datasets", name, "root"]), "needs the folder of your images",
                                   fix="make run CONFIG=config/folder.yaml ROOT=path/to/tidy/folder")  # fmt: skip
+            if not Path(config.root).expanduser().is_dir():
+                raise ConfigError(_where(path, ["root"]), "no such folder", got=config.root, expected="the folder of your images",
+                                  fix="mend ROOT, or --config root=")  # fmt: skip
             root = root.replace("{root}", config.root)
         lists = dataset.split_lists.replace("{root}", config.root or "") if dataset.split_lists else None
         if lists and not Path(lists).is_dir():
@@ -206,7 +213,11 @@ def load(values: Mapping[str, Any], path: Path | str) -> Config:
         check_shares(_where(path, ["datasets", name, "shares"]), dataset.shares)
         options = dataset.options
         if options.get("labels") == "auto":
-            options = options | {"labels": known_labels(dataset.reader, Path(root or ""))}  # imports pandas, which takes a second
+            labels = known_labels(dataset.reader, Path(root or ""))  # imports pandas, which takes a second
+            if not labels:
+                print(f"{_where(path, ['datasets', name, 'options', 'labels'])}: no column of {root}/metadata.csv is a known finding, so "
+                      "nothing is probed; next: name the label columns here", file=sys.stderr)  # fmt: skip
+            options = options | {"labels": labels}
         roots[name] = dataset.model_copy(update={"root": root, "options": options, "split_lists": lists})
     return _with_labels(config.model_copy(update={"datasets": roots}), path)
 

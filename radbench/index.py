@@ -238,8 +238,9 @@ def _write_index(work: Path, dataset: str, spec: Spec, root: Path, records: list
     pd.DataFrame(broken, columns=["file", "reason"]).to_csv(work / "quarantine.csv", index=False)
     lost = len(records) - len(rows)
     if lost > spec.max_broken * len(records) or not rows:
-        raise DataError(root, f"{lost} of {len(records)} images cannot be used", got=[entry["reason"] for entry in broken[:3]],
-                        expected=f"at most {spec.max_broken:.0%}", fix="mend the folder, or raise max_broken")  # fmt: skip
+        first = [f"{entry['file']}: {entry['reason']}" for entry in broken[:3]]
+        raise DataError(root, f"{lost} of {len(records)} images cannot be used", got=first, expected=f"at most {spec.max_broken:.0%}",
+                        fix="mend the folder, or raise max_broken")  # fmt: skip
     table = pd.DataFrame(rows).astype({column: np.float32 for column in rows[0] if column.startswith("labels.")})
     table["split"], table["fold"] = splits.assign(table, spec.seed, spec.shares, spec.split_lists or root)
     splits.write(work, table)

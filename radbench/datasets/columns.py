@@ -109,7 +109,7 @@ def sex(text: str) -> str:
 
 def age(text: str) -> float:
     """Years from "58", "058Y", "030M" (months), "85 or more", "45-49"; NaN when blank or above 120."""
-    found = re.match(r"\D*(\d+(?:\.\d+)?)\s*([YMWD]?)", text.strip().upper())
+    found = re.match(r"[^\d-]*(\d+(?:\.\d+)?)\s*([YMWD]?)", text.strip().upper())
     if found is None:
         return math.nan
     years = float(found[1]) / {"M": 12.0, "W": 52.0, "D": 365.0}.get(found[2], 1.0)

@@ -4,7 +4,6 @@ The reader looks at names and tables only; pixels are decoded once, by radbench.
 """
 
 import dataclasses
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -13,12 +12,16 @@ import pandas as pd
 
 from ..errors import DataError, did_you_mean
 from ..image import SUFFIXES
-from . import Mask, Record, unlisted
+from . import Mask, Record, columns, unlisted
 
 VIEWS = {"PA": "PA", "AP": "AP", "AP_SUPINE": "AP_SUPINE", "AP SUPINE": "AP_SUPINE", "FRONTAL": "FRONTAL", "LATERAL": "LATERAL",
          "LL": "LATERAL", "L": "LATERAL", "OTHER": "OTHER", "UNKNOWN": "UNKNOWN", "": "UNKNOWN"}  # fmt: skip
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validate": "val", "validation": "val", "test": "test"}
 LABEL_VALUES = (1.0, 0.0, -1.0)
+WORDS = {"yes": "1", "true": "1", "no": "0", "false": "0"}  # in the place of 1 and 0
+#: what other tables call the two columns that have to be there
+OTHER_NAMES = {"image": ("filename", "file", "file name", "path", "image path", "image id", "img"),
+               "subject_id": ("patient", "patientid", "patient id", "subject", "subjectid", "subject id", "pid")}  # fmt: skip
 # Column names that `labels: auto` takes for findings: those of ChestX-ray14, CheXpert and VinDr-CXR.
 KNOWN_FINDINGS = tuple(dict.fromkeys((
     "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia", "Infiltration",
@@ -52,8 +55,10 @@ def records(root: Path, options: Options) -> list[Record]:
         table["subject_id"] = table["image"].map(_identifier)
     for column in ("image", "subject_id", *options.labels):
         if column not in table.columns:
-            fix = did_you_mean(column, table.columns) or "name the label columns of your table under `labels:` in the configuration"
-            raise DataError(path, f"no column {column!r}", got=list(table.columns), fix=fix)
+            alike = [name for name in table.columns if _plain(name) in OTHER_NAMES.get(column, (_plain(column),))]
+            fix = f"did you mean {alike[0]!r}? Call it {column!r}" if alike else did_you_mean(column, table.columns, 0.8)
+            needs = "every table has `image` and `subject_id`" if column in OTHER_NAMES else "name the label columns under `labels:`"
+            raise DataError(path, f"no column {column!r}", got=list(table.columns), fix=fix or f"{needs} (docs/formats.md)")
     if "site" not in table.columns and "source" in table.columns:
         table = table.rename(columns={"source": "site"})
     for column in ("study_id", "view", "sex", "age", "site", "split", "mask"):
@@ -73,7 +78,7 @@ def records(root: Path, options: Options) -> list[Record]:
         found.append(Record(
             image_id=_identifier(image), patient_id=subject, study_id=table["study_id"].iat[row],
             view=VIEWS[table["view"].iat[row].upper()], split=SPLITS.get(table["split"].iat[row].lower(), ""),
-            site=table["site"].iat[row], sex=table["sex"].iat[row], age=_age(table["age"].iat[row]),
+            site=table["site"].iat[row], sex=columns.sex(table["sex"].iat[row]), age=columns.age(table["age"].iat[row]),
             path=_inside(root / "images", image, path), labels={name: values[row] for name, values in labels.items()},
             masks=tuple(masks), report=texts[row],
         ))  # fmt: skip
@@ -85,20 +90,29 @@ def records(root: Path, options: Options) -> list[Record]:
 def known_labels(root: Path) -> list[str]:
     """The columns of `metadata.csv` that are findings by name; none without the table."""
     path = root / "metadata.csv"
-    columns = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns if path.is_file() else []
-    return [name for name in columns if name in KNOWN_FINDINGS]
+    known = set(map(_plain, KNOWN_FINDINGS))
+    return [name for name in _read_table(path).columns if _plain(name) in known] if path.is_file() else []
+
+
+def _plain(name: str) -> str:
+    """A column's name without case, and with a space for "_"."""
+    return name.lower().replace("_", " ")
 
 
 def _read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         siblings = sorted(entry.name for entry in path.parent.iterdir())[:10] if path.parent.is_dir() else "no such folder"
         raise DataError(path, "no such table", got=siblings, expected="a tidy folder", fix="see docs/formats.md")
-    if b"\0" in path.read_bytes():
+    content = path.read_bytes()
+    if b"\0" in content:
         raise DataError(path, "not text: it holds zero bytes", fix="save it again as CSV, UTF-8")
+    head = content.partition(b"\n")[0]
+    separator = ";" if head.count(b";") > head.count(b",") else ","  # as spreadsheets write where the comma is the decimal sign
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep=separator)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(path, f"not a comma-separated table in UTF-8 ({error})", fix="save it again as CSV, UTF-8") from None
+    table.columns = table.columns.str.strip()
     if table.columns.duplicated().any():
         raise DataError(path, "a column name occurs twice", got=list(table.columns[table.columns.duplicated()]))
     if len(table) == 0:
@@ -135,11 +149,12 @@ def _check_rows(path: Path, table: pd.DataFrame) -> None:
 
 
 def _label_values(path: Path, table: pd.DataFrame, name: str) -> list[float]:
-    text = table[name]
+    text = table[name].str.lower().replace(WORDS)
     values = pd.to_numeric(text.where(text != "", None), errors="coerce").astype(float)
     if (bad := (text != "") & ~values.isin(LABEL_VALUES)).any():
         row = int(bad.to_numpy().argmax())
-        raise DataError(path, f"label {name!r} has value {text.iat[row]!r} in line {row + 2}", expected="1, 0, -1 or empty")
+        got = table[name].iat[row]
+        raise DataError(path, f"label {name!r} has value {got!r} in line {row + 2}", expected="1, 0, -1 or empty; or yes, no, true, false")
     return values.tolist()
 
 
@@ -199,10 +214,3 @@ def _inside(folder: Path, name: str, table: Path) -> Path:
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise DataError(table, f"the file name {name!r} leaves {folder.name}/", fix="name files inside the folder only")
     return path
-
-
-def _age(text: str) -> float:
-    try:
-        return float(text.removesuffix("Y"))
-    except ValueError:
-        return math.nan

@@ -137,6 +137,32 @@ def test_a_revision_that_means_nothing_is_refused(entry, what):
         plan_of({"radjepa": {}} | entry)
 
 
+FOLDER = yaml.safe_load((ROOT / "config" / "folder.yaml").read_text())
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_root_that_is_no_folder_is_refused(tmp_path, made):
+    """A misspelt ROOT, or a file, is an error when the configuration is read, and not a run without any data."""
+    if made:
+        (tmp_path / "images.zip").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"folder.yaml:\d+: root: no such folder; got .*images.zip"):
+        load(FOLDER | {"root": str(tmp_path / "images.zip")}, "config/folder.yaml")
+
+
+def test_a_folder_without_a_known_finding_says_that_nothing_is_probed(tmp_path, capsys):
+    """Where no column is called as a finding, the line says which file was read and what to do."""
+    (tmp_path / "metadata.csv").write_text("image,subject_id,finding A\na.png,1,1\n")
+    config = load(FOLDER | {"root": str(tmp_path)}, "config/folder.yaml")
+    assert all(not run.labels for run in config.tasks.linear_probe.runs)
+    assert "no column of" in (said := capsys.readouterr().err) and "nothing is probed; next: name the label columns" in said
+
+
+def test_a_row_that_is_followed_by_a_word_is_named():
+    """`- rad_dino: cls` is an error that shows how options are written."""
+    with pytest.raises(ConfigError, match=r"rad_dino is not followed by an entry; got 'cls'.*options:"):
+        plan_of(["radjepa", {"rad_dino": "cls"}])
+
+
 def test_a_mean_of_labels_that_no_probe_has_is_refused():
     """Every set of statistics.aggregates is whole in some probe; a misspelt label is an error when the file is read, not hours later."""
     statistics = DEFAULT["statistics"]

@@ -15,6 +15,7 @@ from PIL import Image
 from radbench import artifact
 from radbench import index as stage
 from radbench.datasets import fixtures
+from radbench.datasets import folder as folder_module
 from radbench.errors import ConfigError, DataError, run_entry_point
 from radbench.image import decode
 from radbench.index import Spec, build_index
@@ -147,7 +148,8 @@ def test_too_many_broken_files_are_an_error(folder, tmp_path):
     """Above five percent the folder is at fault, and no index is left behind."""
     for path in sorted((folder / "images").iterdir())[:6]:
         path.write_bytes(b"")
-    with pytest.raises(DataError, match="6 of .* images cannot be used.*at most 5%"):
+    name = min(path.name for path in (folder / "images").iterdir())
+    with pytest.raises(DataError, match=f"6 of .* images cannot be used; got .*{name}: .*at most 5%"):
         index_of(folder, tmp_path)
     assert not (tmp_path / "results" / "index" / "d" / "meta.json").exists()
 
@@ -173,6 +175,49 @@ def test_a_wrong_table_is_a_named_error(folder, tmp_path, message):
     with pytest.raises(DataError, match=message) as caught:
         index_of(folder, tmp_path)
     assert "metadata.csv" in str(caught.value)
+
+
+def test_tables_of_spreadsheets_are_read(folder, tmp_path):
+    """Semicolons, spaces around names, labels in words, sexes and ages as people and DICOM write them mean what they say."""
+    given = {"age": ["045Y", "006M", "026W", "61", "400", "-3", "x"], "sex": ["m", "Female", "M", "F", "9", "", "male"]}
+    words = {"1": "Yes", "0": "FALSE", "-1": "-1", "": ""}
+
+    def change(rows):
+        rows = rows.assign(Cardiomegaly=rows["Cardiomegaly"].map(words))
+        return rows.assign(**{name: [values[row % 7] for row in range(len(rows))] for name, values in given.items()})
+
+    plain = folder_module.records(folder, folder_module.Options(labels=["Cardiomegaly"]))
+    edit_table(folder, change)
+    table = folder / "metadata.csv"
+    head, _, rest = table.read_text().partition("\n")
+    table.write_text(head.replace("Cardiomegaly", " Cardiomegaly ").replace(",", ";") + "\n" + rest.replace(",", ";"))
+    records = folder_module.records(folder, folder_module.Options(labels=["Cardiomegaly"]))
+    np.testing.assert_equal([record.labels for record in records], [record.labels for record in plain])
+    assert [record.sex for record in records[:7]] == ["M", "F", "M", "F", "", "", "M"]
+    np.testing.assert_allclose([record.age for record in records[:7]], [45, 0.5, 0.5, 61, np.nan, np.nan, np.nan])
+
+
+def test_findings_are_known_in_any_case(folder):
+    """`labels: auto` takes a column that is a finding but for its case, spaces or underscores, under the name that the table has."""
+    edit_table(folder, lambda rows: rows.rename(columns={"Cardiomegaly": "cardiomegaly", "Lung Opacity": " Lung_opacity "}))
+    assert {"cardiomegaly", "Lung_opacity"} <= set(folder_module.known_labels(folder))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfei\0m\0", b"im\xe9ge,subject_id\n", b"", b"PK\x03\x04\0\0"])
+def test_a_table_that_is_no_text_is_named_when_labels_are_looked_for(folder, content):
+    """Whatever a spreadsheet saved as metadata.csv, looking for its label columns is a DataError with the path."""
+    (folder / "metadata.csv").write_bytes(content)
+    with pytest.raises(DataError, match="metadata.csv"):
+        folder_module.known_labels(folder)
+
+
+@pytest.mark.parametrize("names, said", [({"image": "filename"}, "did you mean 'filename'"), ({"subject_id": "PatientID"}, "'PatientID'"),
+                                         ({"image": "x1"}, "every table has `image` and `subject_id`")])  # fmt: skip
+def test_required_columns_of_another_name_are_recognised(folder, tmp_path, names, said):
+    """What other tables call the two columns is recognised, and no other column is taken for them."""
+    edit_table(folder, lambda rows: rows.rename(columns=names))
+    with pytest.raises(DataError, match=said):
+        index_of(folder, tmp_path)
 
 
 def test_a_missing_root_is_a_gap(tmp_path):
