@@ -23,7 +23,8 @@ from .progress import Progress
 from .similarity import NEAR, SAME, fingerprint, near_pairs, unpack
 from .store import Index
 
-COLUMNS = ("dataset", "other", "split", "other_split", "images", "other_images", "by_id", "exact", "near", "same_patient_id")
+COLUMNS = ("dataset", "other", "split", "other_split", "images", "other_images", "by_id", "exact", "near", "same_patient_id",
+           "test_copies", "other_test_copies")  # fmt: skip
 PAIR_COLUMNS = ("dataset", "image_id", "split", "other", "other_image_id", "other_split", "kind", "bits", "correlation")
 
 
@@ -123,10 +124,16 @@ def _equal(one: np.ndarray, other: np.ndarray, within: bool) -> np.ndarray:
 
 
 def _counts(one: str, other: str, left: Index, right: Index, found: pd.DataFrame) -> list[dict]:
-    """A row per pair of data sets; within one data set a row per pair of splits that must not share anything."""
+    """A row per pair of data sets; within one data set a row per pair of splits that must not share anything.
+
+    Between data sets also the test images of either side that the other side holds, each once however it was found: only these can
+    make a result too good.
+    """
     if one != other:
+        in_test = {"test_copies": found["image_id"][found["split"] == "test"].nunique(),
+                   "other_test_copies": found["other_image_id"][found["other_split"] == "test"].nunique()}  # fmt: skip
         return [{"dataset": one, "other": other, "split": "", "other_split": "", "images": len(left), "other_images": len(right),
-                 **_shared(found), "same_patient_id": 0}]  # fmt: skip
+                 **_shared(found), "same_patient_id": 0, **in_test}]  # fmt: skip
     rows = []
     for first, second in itertools.combinations(("train", "val", "test"), 2):
         here, there = found["split"], found["other_split"]
@@ -134,7 +141,8 @@ def _counts(one: str, other: str, left: Index, right: Index, found: pd.DataFrame
         patients = [set(left["patient_id"][left.rows(split)]) for split in (first, second)]
         rows.append({"dataset": one, "other": one, "split": first, "other_split": second, "images": len(left.rows(first)),
                      "other_images": len(left.rows(second)), **_shared(found[across]),
-                     "same_patient_id": len(patients[0] & patients[1])})  # fmt: skip
+                     "same_patient_id": len(patients[0] & patients[1]),
+                     "test_copies": "", "other_test_copies": ""})  # fmt: skip
     return rows
 
 

@@ -190,7 +190,10 @@ class Plan:
             "controls": [name for name in self.encoders if self.card(name).control],
             "cards": {name: self._cards(name) for name in self.encoders},
             "runs": {run: f"results/pretrain/{run}/meta.json" for run in config.pretrain},
-            "table1": {"indexes": [f"results/index/{name}/meta.json" for name in pretraining],
+            "learned": {name: parts for name in self.encoders if (parts := self._learned(name))},
+            "table1": {"parts": {name: [part.model_dump(exclude={"dataset"}) for run in config.pretrain.values() for part in run.data
+                                        if part.dataset == name] for name in pretraining},
+                       "indexes": [f"results/index/{name}/meta.json" for name in pretraining],
                        "names": {name: datasets[name].title or name for name in pretraining},
                        "paper": {name: datasets[name].paper for name in pretraining if datasets[name].paper}},
             "table3": [entry("linear_probe", name, run.paper, metrics=run.metrics, columns=run.labels)
@@ -198,8 +201,15 @@ class Plan:
             "table4": [entry("segmentation", name, run.paper, metrics=run.metrics,
                              columns={key: run.titles.get(key, key) for key in run.structures})
                        for name, run in self.segmentations.items()],
-            "table5": [entry("report_generation", name, pair[1].paper) for name, pair in self.evaluations.items()],
+            "table5": [entry("report_generation", name, pair[1].paper, whole=pair[1].whole) for name, pair in self.evaluations.items()],
         }  # fmt: skip
+
+    def _learned(self, name: str) -> list[dict[str, Any]]:
+        """The parts of data sets that an encoder trained here learned from; none of untrained weights, nor of weights from elsewhere."""
+        card = self.card(name)
+        if not self.weights_input(name) or card.weights.endswith("/initial"):
+            return []
+        return [part.model_dump() for part in self.config.pretrain[weights.run_name(card)].data]
 
     def _cards(self, name: str) -> list[str]:
         """Sidecars that hold an encoder's card; the first that is no gap also says what was measured and trained on."""

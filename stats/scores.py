@@ -99,6 +99,7 @@ class Section:
     label_sites: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)  # label: site: positives, negatives
     more: Mapping[str, list[dict[str, str]]] = field(default_factory=dict)  # rows of the further files, by name without suffix
     copies: Mapping[str, int] = field(default_factory=dict)  # data set: images of it that were found among these
+    learned: Mapping[str, str] = field(default_factory=dict)  # encoder: "training split only", where it saw no test image of these data
     processing: Sequence[str] = ()  # what the owner did to the pictures
 
     def displayed(self) -> list[tuple[str, str, str]]:
@@ -250,7 +251,8 @@ def score_cell(section: Section, encoder: Encoder, column: str, target: str, met
     # A mark qualifies a number; where there is none, the reason stands in its place.
     seen = set(encoder.card.get("pretrained_on") or []) if estimate.get("value") else set()
     labels = set(encoder.card.get("labels_seen") or [])
-    overlap = {name + " with its labels" * (name in labels) for name in section.sources & seen}
+    only = f" ({section.learned[encoder.name]})" if encoder.name in section.learned else ""
+    overlap = {name + " with its labels" * (name in labels) + only for name in section.sources & seen}
     overlap |= {f"{name} ({count} copies found)" for name, count in section.copies.items() if name in seen - section.sources}
     marks = [f"overlap: {', '.join(sorted(overlap))}"] if overlap else []
     if estimate.get("value") and "pretrained_on" in encoder.card and not overlap and encoder.known(section.sources) == UNKNOWN:

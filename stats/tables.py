@@ -64,7 +64,7 @@ def write_tables(spec_path: Path | str, out: Path | str) -> Sidecar:
     encoders = read_encoders(spec, sidecars)
     sections = {n: [read_section(n, one, sidecars) for one in spec.get(f"table{n}") or []] for n in TASKS}
     copies, compared = read_overlap(spec.get("overlap"), sidecars)
-    sections = {n: with_copies(of_table, copies, compared) for n, of_table in sections.items()}
+    sections = {n: with_copies(of_table, copies, compared, spec) for n, of_table in sections.items()}
     for of_table in sections.values():
         refuse_mixed_versions(of_table)
     everything = [section for of_table in sections.values() for section in of_table]

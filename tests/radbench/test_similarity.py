@@ -14,7 +14,7 @@ from PIL import Image
 from radbench.datasets import fixtures, phantom
 from radbench.image import decode
 from radbench.index import Spec, build_index
-from radbench.overlap import overlap
+from radbench.overlap import _counts, overlap
 from radbench.similarity import NEAR, SAME, dhash, distance, fingerprint, near_pairs, unpack
 from radbench.store import Index
 
@@ -103,13 +103,24 @@ def test_overlap_between_two_sets_is_counted_and_named(two_sets):
     counts = pd.read_csv(meta.file("overlap.csv"))
     between = counts[(counts.dataset == "one") & (counts.other == "other")].iloc[0]
     assert (between.exact, between.near) == (1, 2)
+    of_pair = (pairs := pd.read_parquet(meta.file("pairs.parquet")))[pairs.other == "other"]
+    in_test = [of_pair.image_id[of_pair.split == "test"].nunique(), of_pair.other_image_id[of_pair.other_split == "test"].nunique()]
+    assert [between.test_copies, between.other_test_copies] == in_test
     within = counts[counts.dataset == counts.other]
     assert set(zip(within.split, within.other_split, strict=True)) == {("train", "val"), ("train", "test"), ("val", "test")}
     assert (within.same_patient_id == 0).all() and meta.facts["absent"] == {}
-    pairs = pd.read_parquet(meta.file("pairs.parquet"))
     assert (pairs.image_id == pairs.other_image_id).all() and len(pairs[pairs.other == "other"]) >= 3
     text = meta.file("overlap.csv").read_text()
     assert not any(str(name) in text for name in pairs.image_id)
+
+
+def test_copies_in_the_test_split_are_counted_for_each_side():
+    """A test image counts once however often and by whatever way it was found, and images of other splits do not count."""
+    found = pd.DataFrame([("a", "test", "x", "train", "id"), ("a", "test", "x", "train", "near"), ("a", "test", "y", "test", "near"),
+                          ("b", "train", "z", "test", "exact")],
+                         columns=["image_id", "split", "other_image_id", "other_split", "kind"])  # fmt: skip
+    (row,) = _counts("one", "other", [0] * 5, [0] * 6, found)
+    assert (row["test_copies"], row["other_test_copies"], row["by_id"], row["near"]) == (1, 2, 1, 1)
 
 
 def test_an_absent_set_does_not_stop_the_audit(two_sets, tmp_path):
