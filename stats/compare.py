@@ -52,7 +52,7 @@ from .subgroups import RELIABILITY_COLUMNS, SUBGROUP_COLUMNS, SUBGROUP_RESAMPLES
 ESTIMATE_COLUMNS = (
     "task", "dataset", "encoder", "target", "metric", "value", "sd", "replicates", "median", "low", "high", "bca_low",
     "bca_high", "two_level_low", "two_level_high", *LINE_COLUMNS, "resamples", "resamples_valid", "n_images", "n_patients",
-    "n_units", "n_positive", "false_positive_images", "unit", "reduced", "state", "reason",
+    "n_units", "n_positive", "n_positive_units", "n_negative_units", "false_positive_images", "unit", "reduced", "state", "reason",
 )  # fmt: skip
 #: One-sided p -> the two-sided p of the same test, which is twice the smaller p of the two directions.
 TWO_SIDED = {"p_one_sided": "p_two_sided"} | {
@@ -277,7 +277,8 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settin
                     "low": interval.low, "high": interval.high, "bca_low": bca[0], "bca_high": bca[1],
                     "two_level_low": two.low if two else None, "two_level_high": two.high if two else None,
                     "resamples_valid": interval.valid, "n_images": m.n_images, "n_patients": m.n_patients, "n_units": m.n_units,
-                    "n_positive": m.n_positive, "false_positive_images": m.false_positive_images, "state": m.state, "reason": m.reason,
+                    "n_positive": m.n_positive, "n_positive_units": m.n_positive_units, "n_negative_units": m.n_negative_units,
+                    "false_positive_images": m.false_positive_images, "state": m.state, "reason": m.reason,
                 }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from .measures import BIASED_UP, LOWER_IS_BETTER, REPORT, gain
 from .page import Html, bullets, document, join, panel_table, read_markdown, section, tag
 from .provenance import Sidecar, write_artifact
 from .run import Run, read_run, table_rows
-from .scores import METRIC_TITLES, Encoder, Section, find_estimate, points
+from .scores import METRIC_TITLES, Encoder, Section, find_estimate, points, too_few
 from .significance import BEST_CONTROL, FIXED
 from .supplement import TASK_TITLES, cost_rows, cost_table
 from .tables import OWN_NAMES, read_spec
@@ -163,7 +163,9 @@ def leaders(run: Run, one: Section) -> Iterator[tuple[Encoder, Html]]:
         else:
             ahead = leader, ranked[1][1]
             difference = _difference(one, *(ahead[::-1] if metric in LOWER_IS_BETTER else ahead), target, metric)
-            rest = f", ahead of {ranked[1][1].title} by {abs(best - ranked[1][0]):.1f}{_certainty(difference)}."
+            few = too_few(find_estimate(one, leader, target, metric))
+            certainty = f" ({few})" if few else _certainty(difference)
+            rest = f", ahead of {ranked[1][1].title} by {abs(best - ranked[1][0]):.1f}{certainty}."
         place = f"{_column(one, target, metric)} on {one.title}: "
         yield leader, join(place, tag("strong", name), f" {best:.1f}{rest}")
 
@@ -196,13 +198,28 @@ def _certainty(difference: Interval | None) -> str:
 
 def _significance_sentence(run: Run) -> str:
     name, title = ("significance", "the table Significance") if run.own else ("table6", "Table 6")
-    rows = [row for row in table_rows(run, f"{name}.csv") if row["rule"] != FIXED and row["outcome"]]
+    best = [row for row in table_rows(run, f"{name}.csv") if row["rule"] != FIXED]
+    rows = [row for row in best if row["outcome"]]
+    few = sum(not row["outcome"] and row["delta"] != "" for row in best)
     if not rows:
-        return "Differences could not be tested: there is nothing to compare the reference with."
-    won = sum(row["outcome"] == "significant_improvement" for row in rows)
+        why = "too few patients" if few else "there is nothing to compare the reference with"
+        return f"Differences could not be tested: {why}."
+    won = [row for row in rows if row["outcome"] == "significant_improvement"]
     against = "other encoder" if all(row["rule"] != BEST_CONTROL for row in rows) else "other encoder or control"
-    return (f"{run.reference.title} is significantly better than the best {against} in {won} of {len(rows)} tested "
-            f"columns (Holm-adjusted, one-sided 5 %; {title}).")  # fmt: skip
+    below = sum(_below_a_control(run, row) for row in won)
+    aside = " (controls aside" + f"; below a control in {below} of them" * bool(below) + ")"
+    untested = f" {few} more could not be tested: too few patients." if few else ""
+    return (f"{run.reference.title} is significantly better than the best {against} in {len(won)} of {len(rows)} tested "
+            f"columns{aside * (against == 'other encoder' and any(e.control for e in run.encoders))}, Holm-adjusted, one-sided 5 % "
+            f"({title}).{untested}")  # fmt: skip
+
+
+def _below_a_control(run: Run, row: Mapping[str, str]) -> bool:
+    """Whether some control has a better value than the reference in the column of a row of Table 6."""
+    one = next(one for one in run.sections[int(row["table"])] if one.dataset == row["dataset"])
+    values = [run.value(one, e, row["target"], row["metric"]) for e in run.encoders if e.control]
+    own = run.value(one, run.reference, row["target"], row["metric"])
+    return any(gain(row["metric"], value - own) > 0 for value in values if value is not None)
 
 
 def _controls(run: Run, measured: Sequence[Encoder]) -> Html | None:

@@ -658,6 +658,89 @@ def test_few_patients_are_pointed_out(patients):
     assert "too few for an interval" not in "".join(path.read_text() for path in OUT.glob("*.md"))
 
 
+def one_is_right(patients: int, positive: int = 1) -> pd.DataFrame:
+    """An encoder that is always right on a class of so many patients, one that guesses and a control, 60 patients with two images."""
+    random, target = np.random.default_rng(5), np.repeat(np.arange(60) < patients, 2) == bool(positive)
+    scores = {"right": np.where(target, 0.8, 0.2) + 0.1 * random.random(120), "guess": random.random(120),
+              "control": np.where(target, 0.9, 0.1)}  # fmt: skip
+    return pd.concat([
+        pd.DataFrame({"encoder": name, "image_id": [f"i{k}" for k in range(120)], "patient_id": [f"p{k // 2}" for k in range(120)],
+                      "label": "Hernia", "target": target.astype(int), "score": score.round(4)})
+        for name, score in scores.items()])  # fmt: skip
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+@pytest.mark.parametrize("patients", [3, 9, 10])
+def test_nothing_is_significant_on_a_handful_of_patients_of_a_class(patients, positive):
+    """With fewer than ten patients of a class a column keeps its p but has no mark, no place in the family and no claim on the page."""
+    run(one_is_right(patients, positive), "--controls", "control")
+    best = {r["metric"]: r for r in rows("significance") if r["rule"] != "fixed"}
+    text, page = (OUT / "significance.md").read_text(), (OUT / "page/index.html").read_text()
+    assert {r["n_negative_units" if positive == 0 else "n_positive_units"] for r in rows("classification")} == {str(patients)}
+    assert all(float(r["p_one_sided"]) < 0.1 for r in best.values())
+    lines = [line for line in text.splitlines() if line.startswith("| own")]
+    if patients == 10:
+        assert {r["outcome"] for r in best.values()} == {"significant_improvement"} and all("✓✓" in line for line in lines[:2])
+        assert "Not tested" not in text and "in 2 of 2 tested columns (controls aside), Holm" in page
+        return
+    reason = f"too few {'positives' if positive else 'negatives'}: {patients} patients, of at least 10"
+    assert {(r["outcome"], r["p_holm"], r["family_size"], r["mde_family"], r["reason"]) for r in best.values()} == {
+        ("", "", "0", "", reason)
+    }
+    assert len(lines) == 4 and not [line for line in lines if "✓" in line or "✗" in line]
+    assert f"Not tested, without a mark and not of the family: own Hernia AUPRC, own Hernia AUROC ({reason})." in text
+    assert "Differences could not be tested: too few patients." in page
+    frame = one_is_right(patients, positive)
+    run(frame[frame["encoder"] != "control"])
+    page = (OUT / "page/index.html").read_text()
+    assert re.search(rf"ahead of guess by [\d.]+ \({reason}\)\.", page) and "zero excluded" not in page
+
+
+def test_columns_of_few_patients_leave_the_family_of_the_others_alone():
+    """Beside a label of three positive patients the p Holm of another label is that of a family without it, and the page counts both."""
+    frame = pd.concat([one_is_right(3), one_is_right(30).assign(label="Edema")])
+    run(frame, "--controls", "control")
+    best = {(r["target"], r["metric"]): r for r in rows("significance") if r["rule"] != "fixed"}
+    p = sorted(float(best["Edema", metric]["p_one_sided"]) for metric in ("auprc", "auroc"))
+    assert min(float(best["Edema", metric]["p_holm"]) for metric in ("auprc", "auroc")) == pytest.approx(2 * p[0])
+    assert {r["family_size"] for r in best.values()} == {"2"}
+    assert "2 more could not be tested: too few patients." in (OUT / "page/index.html").read_text()
+
+
+def test_few_images_of_a_structure_have_no_mark():
+    """A segmentation of nine patients is not called better or worse, whatever p; of ten it is."""
+    for patients in (9, 10):
+        frame = segmented()
+        run(frame[(frame["structure"] == "right") & frame["image_id"].isin([f"i{k}" for k in range(patients)])])
+        best = [r for r in rows("significance") if r["rule"] != "fixed"]
+        assert [(r["outcome"] == "") == (patients == 9) for r in best] == [True]
+
+
+def test_the_headline_counts_columns_in_which_a_control_is_better():
+    """A significant column in which a control beats the reference is counted beside, and those without marks are not counted as won."""
+
+    def headline(control_wins: bool) -> str:
+        frame = one_is_right(30)
+        if control_wins:  # the reference errs a little, the control never
+            frame["score"] = frame["score"].where((frame["encoder"] != "right") | (frame["image_id"] != "i0"), 0.0)
+        lost = frame.assign(score=frame["score"].where(frame["encoder"] != "guess", frame["target"]))  # the other is right here
+        run(pd.concat([frame, lost.assign(label="Edema"), lost.assign(label="Mass")]), "--controls", "control", "--resamples", "200")
+        return (OUT / "page/index.html").read_text()
+
+    assert "best other encoder in 2 of 6 tested columns (controls aside; below a control in 2 of them), Holm" in headline(True)
+    assert "best other encoder in 2 of 6 tested columns (controls aside), Holm" in headline(False)
+
+
+def test_table_of_tests_names_controls_and_single_runs():
+    """The column of a control is headed so, and a note says where p leaves out the luck of training: with one replicate, not with three."""
+    run(one_is_right(30), "--controls", "control")
+    text = (OUT / "significance.md").read_text()
+    assert "| Data | Column | Metric | guess | control (control) |" in text
+    assert "Trained once (one replicate): own (AUPRC, AUROC). p and the interval leave out the luck of training there." in text
+    run(pd.concat([one_is_right(30).assign(replicate=k) for k in range(3)]), "--controls", "control")
+    assert "Trained once" not in (OUT / "significance.md").read_text()
+
+
 def test_a_file_given_twice_is_refused():
     """The same file under two spellings of its path is refused as such, and two files of one name are told apart by their folders."""
     frame = probe()
