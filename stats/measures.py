@@ -6,7 +6,7 @@ are drawn for every fold or seed. So the interval describes the sample of patien
 
 All metrics are fractions; "points" are 100 times as much and belong to the tables.
 
-    auprc         step-wise average precision of a label (`stats.ranking`); chance level: the share of positives
+    auprc         step-wise average precision of a label; chance level: `stats.ranking.guessed_average_precision`
     auroc         P(a positive outranks a negative), ties one half; chance level 1/2
     brier         mean of (probability - target)^2 (Brier 1950, Monthly Weather Review 78:1-3); 0 is best
     ece           sum over bins of share of images * |mean probability - share of positives| (Guo et al. 2017, ICML 34,

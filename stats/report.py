@@ -31,7 +31,7 @@ from .measures import BIASED_UP, LOWER_IS_BETTER, REPORT, gain
 from .page import Html, bullets, document, join, panel_table, read_markdown, section, tag
 from .provenance import Sidecar, write_artifact
 from .run import Run, read_run, table_rows
-from .scores import METRIC_TITLES, Encoder, Section, find_estimate, points, too_few
+from .scores import METRIC_TITLES, Encoder, Section, find_estimate, guessing, points, too_few
 from .significance import BEST_CONTROL, FIXED
 from .supplement import TASK_TITLES, cost_rows, cost_table
 from .tables import OWN_NAMES, read_spec
@@ -319,9 +319,7 @@ def _forest(run: Run, one: Section, target: str, metric: str) -> Html | None:
         role = "reference" if encoder is run.reference else "control" if encoder.control else "encoder"
         value, low, high = (points(estimate.get(name)) for name in ("value", "low", "high"))
         scores.append(Interval(encoder.title, value, low, high, role))
-        chance = 50.0 if metric == "auroc" else chance
-        if metric == "auprc" and estimate.get("n_positive"):
-            chance = 100 * int(estimate["n_positive"]) / int(estimate["n_images"])
+        chance = guessing(estimate)
         if difference := _difference(one, run.reference, encoder, target, metric):
             differences.append(difference)
     if not scores:

@@ -15,6 +15,7 @@ from .errors import ProtocolMismatch, SpecError
 from .measures import BIASED_UP, LOWER_IS_BETTER, REPORT
 from .provenance import Sidecar, read_csv, read_sidecar
 from .published import AGG6, AGG7, AGG_PRINTED, SEVENTH, Published, Score
+from .ranking import guessed_average_precision
 from .typeset import OVERLAP, REDUCED, UNTOLD, Cell, Panel
 
 #: Further files of a statistics folder.
@@ -38,7 +39,7 @@ REPORT_METRICS = ("rouge_l", "bleu4", "rg_er", "f1_14", "rouge_l_coco")
 
 SCORE_COLUMNS = (
     "table", "dataset", "dataset_title", "encoder", "encoder_title", "control", "column", "target", "metric", "unit",
-    "value", "sd", "replicates", "median", "low", "high", "bca_low", "bca_high", "two_level_low", "two_level_high",
+    "value", "guessing", "sd", "replicates", "median", "low", "high", "bca_low", "bca_high", "two_level_low", "two_level_high",
     "resamples", "resamples_valid", "n_images", "n_patients",
     "n_units", "n_positive", "n_positive_units", "n_negative_units", "false_positive_images", "resampling_unit", "published",
     "published_row", "difference", "verdict", "reason", "marks", "state",
@@ -159,6 +160,7 @@ class ScoreCell:
             "table": self.section.table, "dataset": self.section.dataset, "dataset_title": self.section.title,
             "encoder": self.encoder.name, "encoder_title": self.encoder.title, "control": self.encoder.control,
             "column": self.column, "target": self.target, "metric": self.metric, "unit": "points",
+            "guessing": guessing(estimate),
             **{name: points(estimate.get(name)) for name in ("value", "sd", "median", "low", "high", "bca_low", "bca_high",
                "two_level_low", "two_level_high")},
             **{name: estimate.get(name, "") for name in ("replicates", "resamples", "resamples_valid", "n_images",
@@ -310,6 +312,17 @@ def judge(section: Section, estimate: Mapping[str, str], score: Score | None, te
     if points(estimate["low"]) <= score.value <= points(estimate["high"]):
         return "reproduced", "published value inside the measured 95 % interval"
     return "differs", "published value outside the measured 95 % interval"
+
+
+def guessing(estimate: Mapping[str, str]) -> float | None:
+    """What scores that know nothing reach on average in a row of estimates.csv, in points: AUROC and the AUPRC of one label.
+
+    >>> guessing({"metric": "auprc", "n_positive": "5", "n_images": "219"}), guessing({"metric": "auroc"}), guessing({"metric": "dice"})
+    (4.51022939, 50.0, None)
+    """
+    if estimate.get("metric") == "auprc" and estimate.get("n_positive"):
+        return round(100 * guessed_average_precision(int(estimate["n_positive"]), int(estimate["n_images"])), 8)
+    return 50.0 if estimate.get("metric") == "auroc" else None
 
 
 def too_few(estimate: Mapping[str, str]) -> str:

@@ -79,6 +79,20 @@ def test_values_and_interval_are_scikit_learns_and_the_bootstraps():
     assert [float(cell["low"]), float(cell["high"])] == pytest.approx([100 * interval.low, 100 * interval.high], abs=1e-6)
 
 
+def test_what_guessing_scores_is_that_of_this_test_set():
+    """CSV and figures hold the mean AUPRC of random scores on these very images, above the share of positives, and 50 for AUROC."""
+    frame = probe()
+    run(frame)
+    target = frame[(frame.encoder == NAMES[0]) & (frame.label == "Effusion")]["target"].to_numpy()
+    random = np.random.default_rng(0)
+    guessed = 100 * np.mean([average_precision_score(target, random.random(target.size)) for _ in range(5000)])
+    found = {r["metric"]: r["guessing"] for r in rows("classification") if r["target"] == "Effusion"}
+    assert found["auroc"] == "50.0000000000" and guessed - 100 * target.mean() > 1
+    assert float(found["auprc"]) == pytest.approx(guessed, abs=0.4)
+    page = (OUT / "page/index.html").read_text()
+    assert f"<strong>Effusion AUPRC</strong>, guessing {float(found['auprc']):.1f}<" in page and "guessing 50.0<" in page
+
+
 def test_every_table_is_there_in_three_forms():
     """Scores, significance and the four supplementary tables are written, under names without the paper's numbers."""
     run(probe(sex=["F", "M"]))
