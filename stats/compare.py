@@ -35,6 +35,7 @@ from .bootstrap import (
     percentile_intervals,
     replicate_weights,
     resample_patients,
+    shifted_interval,
     two_level,
 )
 from .calibration import LINE_COLUMNS, Gaps, Line, calibration_interval, recalibration_line
@@ -51,8 +52,9 @@ from .subgroups import RELIABILITY_COLUMNS, SUBGROUP_COLUMNS, SUBGROUP_RESAMPLES
 
 ESTIMATE_COLUMNS = (
     "task", "dataset", "encoder", "target", "metric", "value", "sd", "replicates", "median", "low", "high", "bca_low",
-    "bca_high", "two_level_low", "two_level_high", *LINE_COLUMNS, "resamples", "resamples_valid", "n_images", "n_patients",
-    "n_units", "n_positive", "n_positive_units", "n_negative_units", "false_positive_images", "unit", "reduced", "state", "reason",
+    "bca_high", "shifted_low", "shifted_high", "two_level_low", "two_level_high", *LINE_COLUMNS, "resamples", "resamples_valid",
+    "n_images", "n_patients", "n_units", "n_positive", "n_positive_units", "n_negative_units", "false_positive_images", "unit",
+    "reduced", "state", "reason",
 )  # fmt: skip
 #: One-sided p -> the two-sided p of the same test, which is twice the smaller p of the two directions.
 TWO_SIDED = {"p_one_sided": "p_two_sided"} | {
@@ -266,6 +268,7 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settin
                 plain = not m.gaps  # percentiles of resamples cover
                 interval = percentile_interval(m.samples) if plain else calibration_interval(Gaps.mean(m.gaps))
                 bca = bca_interval(m.samples, m.value, one.jackknife[target, metric]) if m.state == "ok" and plain else (None, None)
+                shifted = shifted_interval(m.samples, m.value) if m.state == "ok" and plain else (None, None)
                 two = None
                 if m.replicates.size >= FEWEST_RUNS and plain:
                     weights = replicate_weights(m.replicates.size, m.samples.size, settings.seed)
@@ -275,6 +278,7 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settin
                 yield row | (dict(zip(LINE_COLUMNS, line.intercept + line.slope, strict=True)) if line else {}) | {
                     "resamples": m.samples.size, "value": m.value, "sd": m.sd, "replicates": m.replicates.size, "median": interval.median,
                     "low": interval.low, "high": interval.high, "bca_low": bca[0], "bca_high": bca[1],
+                    "shifted_low": shifted[0], "shifted_high": shifted[1],
                     "two_level_low": two.low if two else None, "two_level_high": two.high if two else None,
                     "resamples_valid": interval.valid, "n_images": m.n_images, "n_patients": m.n_patients, "n_units": m.n_units,
                     "n_positive": m.n_positive, "n_positive_units": m.n_positive_units, "n_negative_units": m.n_negative_units,

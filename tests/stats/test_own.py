@@ -755,6 +755,43 @@ def test_table_of_tests_names_controls_and_single_runs():
     assert "Trained once" not in (OUT / "significance.md").read_text()
 
 
+def test_sizes_and_positives_are_told_by_column():
+    """Where labels have different images the note gives the range of both counts, and how many images of each column have the finding."""
+    frame = probe()
+    frame = frame[(frame["label"] != "Effusion") | frame["image_id"].isin([f"{i}.png" for i in range(60)])]
+    run(frame)
+    text = (OUT / "classification.md").read_text().replace("\\_", "_")
+    assert "; 60 to 90 test images of 30 to 45 patients, by column." in text
+    found = {r["target"]: r for r in rows("classification") if r["metric"] == "auprc"}
+    told = ", ".join(f"{label} {found[label]['n_positive']} of {size} ({float(found[label]['guessing']):.1f})"
+                     for label, size in (("Effusion", 60), ("Lung_Opacity", 90)))  # fmt: skip
+    assert f"Images with the finding, of all, and the AUPRC of guessing: {told}." in text and "No interval to be relied on" not in text
+    run(one_is_right(3))
+    assert "no test: Hernia (too few positives: 3 patients, of at least 10)." in (OUT / "classification.md").read_text()
+
+
+def test_intervals_beside_their_value_are_named():
+    """Columns whose resamples lie a tenth of the interval's width beside the value are named with their encoders, and no others."""
+    random, target = np.random.default_rng(2), np.arange(150) < 12
+    labels = [pd.DataFrame({"encoder": name, "image_id": [f"i{k}" for k in range(150)], "patient_id": [f"p{k}" for k in range(150)],
+                            "label": label, "target": target.astype(int),
+                            "score": (skill * target + random.normal(size=150)).round(4)})
+              for name, skill in (("weak", 0.3), ("strong", 3.0)) for label in "abcdefgh"]  # fmt: skip
+    run(pd.concat(labels), "--resamples", "300")
+    beside = {}
+    for r in rows("classification"):
+        value, median, low, high = (float(r[name]) for name in ("value", "median", "low", "high"))
+        if abs(median - value) > 0.1 * (high - low):
+            beside.setdefault(f"{r['column']}", []).append(r["encoder_title"])
+        if r["metric"] == "auprc" and r["target"] == "Agg-8":
+            assert 0 <= float(r["shifted_low"]) < float(r["shifted_high"]) <= 100
+            assert (high - float(r["shifted_high"]) > 0.18 * (high - low)) == (r["encoder"] == "weak")
+    note = next(line for line in (OUT / "classification.md").read_text().splitlines() if "beside the value" in line)
+    assert beside["Agg-8 AUPRC"] == ["weak"] and len(beside) < 10
+    told = "; ".join(f"{column} ({', '.join(who)})" for column, who in beside.items())
+    assert f"width: {told}. These" in note
+
+
 def test_a_file_given_twice_is_refused():
     """The same file under two spellings of its path is refused as such, and two files of one name are told apart by their folders."""
     frame = probe()
