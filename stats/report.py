@@ -56,7 +56,8 @@ HOW_TO_READ_PLOTS = (
 HOW_TO_READ_COLLAPSE = (
     "How to read collapse: an encoder that gives every image the same features has an easy, low loss, while "
     "feature SD falls to 0, effective rank falls to 1 and mean cosine rises to 1. A falling loss is good news "
-    "only while these three hold."
+    "only while these three hold. Numbers: means of the first and of the last twentieth of the log. Collapsed: rank "
+    "below 2, or SD or 1 − cosine below 5 % of what they were; narrowed: one of the three below half."
 )
 
 
@@ -360,14 +361,37 @@ def pretraining_section(run: Run) -> Iterator[Html]:
 
 
 def _pretraining_sentence(run: Run, name: str, log: pd.DataFrame) -> str:
-    facts, first, last = run.sidecars[f"pretrain/{name}"].facts, log.iloc[0], log.iloc[-1]
+    facts, (first, last) = run.sidecars[f"pretrain/{name}"].facts, _ends(log)
     text = f"{facts.get('images', '?')} images, epochs {facts.get('epochs', '?')}, steps {facts.get('steps', '?')}; "
     shown = [f"{LOG_TITLES[key].lower() if key != 'feature_sd' else 'feature SD'} {first[key]:.3g} to {last[key]:.3g}"
              for key in ("loss", "feature_sd", "feature_rank", "feature_cosine") if key in log]  # fmt: skip
-    collapsed = last.get("feature_rank", np.inf) < 2
-    collapsed |= last.get("feature_sd", 1.0) < 0.05 * first.get("feature_sd", 0.0)
-    verdict = "The features have collapsed." if collapsed else "No sign of collapse."
-    return f"{text}{', '.join(shown)}. {verdict if 'feature_rank' in log else ''}".strip()
+    return f"{text}{', '.join(shown)}. {collapse_verdict(log) if 'feature_rank' in log else ''}".strip()
+
+
+def _ends(log: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Means of the first and of the last twentieth of a log: single batches scatter."""
+    rows = max(1, len(log) // 20)
+    return log.iloc[:rows].mean(), log.iloc[-rows:].mean()
+
+
+def collapse_verdict(log: pd.DataFrame) -> str:
+    """Whether the features of a pretraining run have collapsed, have narrowed, or neither, from the ends of its log.
+
+    Collapsed: effective rank below 2, or feature SD or 1 - cosine below 5 % of what they were. Narrowed: one of the three below half.
+
+    Args:
+        log: rows in order of steps; of the columns ``feature_sd``, ``feature_rank`` and ``feature_cosine`` those that it has.
+
+    >>> collapse_verdict(pd.DataFrame({"feature_sd": [0.2, 0.19], "feature_cosine": [0.90, 0.98]}))
+    'The features have narrowed.'
+    """
+    first, last = _ends(log)
+    left = {name: last[name] / first[name] for name in ("feature_sd", "feature_rank") if name in log}
+    if "feature_cosine" in log:
+        left["feature_cosine"] = (1 - last["feature_cosine"]) / (1 - first["feature_cosine"])
+    if last.get("feature_rank", np.inf) < 2 or min(left.get(name, 1.0) for name in ("feature_sd", "feature_cosine")) < 0.05:
+        return "The features have collapsed."
+    return "The features have narrowed." if min(left.values(), default=1.0) < 0.5 else "No sign of collapse."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
