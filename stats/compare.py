@@ -46,7 +46,7 @@ from .measures import BIASED_UP, LOWER_IS_BETTER, Measurement
 from .paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_non_inferior, p_two_sided, p_wilcoxon, power
 from .permutation import p_sign_flip, patient_signs
 from .predictions import SAMPLE_KEY, Cohort, Predictions, first_replicate, read_cohort
-from .provenance import Sidecar, csv_bytes, write_artifact
+from .provenance import Sidecar, check_folder, csv_bytes, write_artifact
 from .ranks import rank_intervals
 from .subgroups import RELIABILITY_COLUMNS, SUBGROUP_COLUMNS, SUBGROUP_RESAMPLES, reliability_rows, subgroup_rows
 
@@ -74,6 +74,8 @@ WITHOUT_MARGIN = frozenset({"brier", "hd95"})
 FEWEST_RUNS = 3
 #: Pairs of encoders whose resamples are held at once: 66 pairs x 10,000 resamples are 5 MB.
 PAIRS = 128
+#: Of the command lines, as of the configuration: of fewer, the ends of a 95 % interval are the outermost draws or beyond them.
+FEWEST_RESAMPLES = 50
 RANK_COLUMNS = ("task", "dataset", "target", "metric", "encoder", "rank", "low", "high", "p_best", "encoders")
 
 
@@ -106,6 +108,17 @@ class Settings:
             raise SettingError("--resamples", str(self.resamples), "a whole number, at least 1", "2000 is usual")
         if not 0 < self.margin < 1:
             raise SettingError("--margin", f"{self.margin:g}", "a fraction above 0 and below 1", "write 0.02 for two points")
+
+
+def enough_resamples(resamples: int) -> int:
+    """The number given on a command line.
+
+    Raises:
+        SettingError: it is below FEWEST_RESAMPLES.
+    """
+    if resamples < FEWEST_RESAMPLES:
+        raise SettingError("--resamples", str(resamples), f"a whole number, at least {FEWEST_RESAMPLES}", "2000 is usual")
+    return resamples
 
 
 @dataclass(frozen=True)
@@ -492,7 +505,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--task", required=True, choices=sorted(SAMPLE_KEY))
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--reference", required=True, help="encoder written first")
-    parser.add_argument("--resamples", type=int, default=500)
+    parser.add_argument("--resamples", type=int, default=500, help="at least 50")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--unit", choices=("patient", "study", "image"), default="patient", help="what is resampled")
     parser.add_argument("--stratified", action="store_true", help="resample within sets of positive labels (linear probe)")
@@ -503,7 +516,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="results/{task}/{dataset}/{encoder}")
     options = parser.parse_args(arguments)
     try:
-        settings = Settings(options.resamples, options.seed, options.unit, options.stratified, options.margin,
+        check_folder(options.out)
+        settings = Settings(enough_resamples(options.resamples), options.seed, options.unit, options.stratified, options.margin,
                             [labels.split(",") for labels in options.aggregate])  # fmt: skip
         written = compare(options.task, options.dataset, options.reference, options.folders, options.out, settings)
     except StatsError as error:

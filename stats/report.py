@@ -29,7 +29,7 @@ from .figures import Interval, curves, forest, legend_line, signed
 from .ledger import cost_section, data_section, provenance_section
 from .measures import BIASED_UP, LOWER_IS_BETTER, REPORT, gain
 from .page import Html, bullets, document, join, panel_table, read_markdown, section, tag
-from .provenance import Sidecar, write_artifact
+from .provenance import Sidecar, check_folder, write_artifact
 from .run import Run, read_run, table_rows
 from .scores import METRIC_TITLES, Encoder, Section, find_estimate, guessing, points, too_few
 from .significance import BEST_CONTROL, FIXED
@@ -401,6 +401,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", required=True, type=Path)
     options = parser.parse_args(arguments)
     try:
+        check_folder(options.out)
         written = write_report(options.spec, options.out)
     except StatsError as error:
         sys.exit(f"{type(error).__name__}: {error}")

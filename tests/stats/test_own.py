@@ -645,10 +645,10 @@ def test_other_truth_is_refused():
 
 
 @pytest.mark.parametrize(("words", "told"), [
-    (["--resamples", "0"], "--resamples: got 0; expected a whole number, at least 1"), (["--resamples", "-3"], "--resamples: got -3"),
+    (["--resamples", "49"], "--resamples: got 49; expected a whole number, at least 50"), (["--resamples", "-3"], "--resamples: got -3"),
     (["--margin", "5"], "--margin: got 5; expected a fraction above 0 and below 1"), (["--margin", "-1"], "--margin: got -1"),
     (["--margin", "0"], "--margin: got 0"), (["--margin", "nan"], "--margin: got nan"),
-    (["--out", "mine.csv"], "mine.csv, which is a file"),
+    (["--out", "mine.csv"], "mine.csv, which is a file"), (["--out", "/proc/x"], "--out: got /proc/x, which cannot be written to ("),
     (["--out", "mine.csv/below"], "--out: got mine.csv/below, but mine.csv is a file")])  # fmt: skip
 def test_settings_outside_their_range_are_named(words, told):
     """No resamples, a margin that is no fraction and a file as the folder end with one sentence, and nothing is written."""
@@ -792,6 +792,34 @@ def test_intervals_beside_their_value_are_named():
     assert f"width: {told}. These" in note
 
 
+@pytest.mark.parametrize("column", ["subject_id", "Patient_ID", "PatientID", "patient", "patientid", "patinet_id"])
+def test_another_name_of_patient_id_is_refused(column):
+    """A column that seems to name patients is not passed over in silence: the right name is said, and nothing is written."""
+    told = refused(probe().rename(columns={"patient_id": column}), PredictionsError)
+    assert f"mine.csv: got a column {column} and no patient_id; expected patient_id (did you mean this?)" in told
+    probe().assign(**{column: "x"}).to_csv("mine.csv", index=False)  # beside patient_id it is one that is not read
+    write_own(["mine.csv"], Path("work"), None, Settings(resamples=5))
+
+
+def test_columns_that_are_not_read_are_named(capsys):
+    """The command prints every column that it does not read, by file, and nothing where it reads all."""
+    frame = probe(sex=["F", "M"])
+    run(frame.rename(columns={"sex": "Sex"}).assign(age=45, patient_age="x"))
+    assert "mine.csv: columns that are not read: Sex, age, patient_age\n" in capsys.readouterr().out
+    run(frame)
+    assert "not read" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("empty", ["", " ", "-- ."])
+def test_a_report_without_a_reference_is_refused(empty):
+    """A reference text without a word is refused with its line, where words are counted; an empty hypothesis is not."""
+    reports = pd.DataFrame({"encoder": "a", "image_id": [f"i{k}" for k in range(12)], "reference": "no effusion", "hypothesis": "no"})
+    assert "mine.csv line 5: got a reference without a word; expected a report in every row" in refused(
+        reports.assign(reference=["no effusion"] * 3 + [empty] + ["no effusion"] * 8), PredictionsError)  # fmt: skip
+    run(reports.assign(hypothesis=empty))
+    assert {float(r["value"]) for r in rows("reports") if r["metric"] == "rouge_l"} == {0.0}
+
+
 def test_a_file_given_twice_is_refused():
     """The same file under two spellings of its path is refused as such, and two files of one name are told apart by their folders."""
     frame = probe()
@@ -834,7 +862,7 @@ def test_command_line_needs_no_learning_library():
     """`python -m stats.tables --csv` runs where torch, scikit-learn and the rest of the project are not imported."""
     probe().to_csv("mine.csv", index=False)
     code = ("import sys; from stats import tables\n"
-            "tables.main(['--csv', 'mine.csv', '--out', 'tables', '--resamples', '5'])\n"
+            "tables.main(['--csv', 'mine.csv', '--out', 'tables', '--resamples', '50'])\n"
             "heavy = {'torch', 'sklearn', 'radbench', 'transformers', 'PIL'} & set(sys.modules)\n"
             "sys.exit(f'imported {heavy}' if heavy else 0)")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": ""},

@@ -111,7 +111,7 @@ def test_every_encoder_and_every_gap_is_named(page):
     ({"feature_sd": 0.009}, "The features have collapsed."), ({"feature_cosine": 0.996}, "The features have collapsed."),
 ])  # fmt: skip
 def test_each_sign_of_collapse_counts_alone(last, verdict):
-    """SD, rank and cosine each decide alone whether features have narrowed or collapsed, and what they lose less than half of is no sign."""
+    """SD, rank and cosine each decide alone whether features have narrowed or collapsed; what loses less than half is no sign."""
     healthy = {"feature_sd": 0.2, "feature_rank": 10.0, "feature_cosine": 0.9}
     log = pd.DataFrame([healthy] * 60 + [healthy | last] * 60)
     assert collapse_verdict(log) == verdict
@@ -216,6 +216,12 @@ def test_an_encoder_below_a_control_is_called_so(results):
     Path("spec.json").write_text(json.dumps(spec))
     write_report("spec.json", "results/report")
     assert "No encoder is below a control in any column." in read()
+
+
+def test_a_page_that_cannot_be_written_is_a_sentence(page):
+    """A folder that cannot be made ends with a named error."""
+    with pytest.raises(SystemExit, match="SettingError: --out: got /proc/x, which cannot be written to"):
+        main(["--spec", "spec.json", "--out", "/proc/x"])
 
 
 def test_nothing_at_all_is_a_page(results):
