@@ -115,6 +115,9 @@ def enough_resamples(resamples: int) -> int:
 
     Raises:
         SettingError: it is below FEWEST_RESAMPLES.
+
+    >>> enough_resamples(2000)
+    2000
     """
     if resamples < FEWEST_RESAMPLES:
         raise SettingError("--resamples", str(resamples), f"a whole number, at least {FEWEST_RESAMPLES}", "2000 is usual")

@@ -159,7 +159,8 @@ your own predictions (--csv):
   Optional everywhere   dataset, replicate (fold or seed, a whole number), patient_id (in every row or in none; without it
                         images count as independent, and every table says so), study_id (of a patient), sex, age_band, view,
                         site (subgroups)
-  Other columns are not read, and named. Every encoder must have the same samples with the same truth. Which ones are controls is told by --controls, with the
+  Other columns are not read, and named.
+  Every encoder must have the same samples with the same truth. Which ones are controls is told by --controls, with the
   names of the column encoder: --controls "Random ViT" "Raw pixels". Replicates are folds of one training set (all of them, once each: each
   learned from all folds but its own and scored the same test samples) or seeds; say which by --replicates, because folds resemble
   each other.
