@@ -42,6 +42,8 @@ LOG_TITLES = {
     "feature_sd": "Feature SD", "feature_rank": "Effective rank", "feature_cosine": "Mean cosine",
 }  # fmt: skip
 
+#: Of a difference from a control.
+CLEARNESS = ("Zero excluded", "Zero not excluded", "Too few patients to tell")
 HOW_TO_READ_CONTROLS = (
     "A control has learnt nothing from radiographs, so a worse score than the control's says that pretraining did not help there."
     " Score, the control's score, difference and its 95 % interval:"
@@ -232,8 +234,7 @@ def _controls(run: Run, measured: Sequence[Encoder]) -> Html | None:
         for control in (e for e in measured if e.control):
             below = [text for of_table in run.sections.values() for one in of_table
                      for text in _below(run, one, encoder, control)]  # fmt: skip
-            groups = {title: [text for clear, text in below if clear is wanted]
-                      for title, wanted in (("Zero excluded", True), ("Zero not excluded", False))}  # fmt: skip
+            groups = {title: [text for found, text in below if found == title] for title in CLEARNESS}
             if below:
                 columns = "one column" if len(below) == 1 else f"{len(below)} columns"
                 who = f"{encoder.title} is below the {control.title} control in {columns}"
@@ -244,8 +245,8 @@ def _controls(run: Run, measured: Sequence[Encoder]) -> Html | None:
     return tag("div", _minor("Below a control"), tag("p", HOW_TO_READ_CONTROLS), bullets(items), class_="below")
 
 
-def _below(run: Run, one: Section, encoder: Encoder, control: Encoder) -> Iterator[tuple[bool, str]]:
-    """Whether the interval excludes zero, and the sentence, of every column in which the control is better (lower, for HD95)."""
+def _below(run: Run, one: Section, encoder: Encoder, control: Encoder) -> Iterator[tuple[str, str]]:
+    """One of CLEARNESS, and the sentence, of every column in which the control is better (lower, for HD95)."""
     for _, target, metric in one.displayed():
         own, other = run.value(one, encoder, target, metric), run.value(one, control, target, metric)
         if None in (own, other) or gain(metric, own - other) >= 0 or metric == "rouge_l_coco" or metric in BIASED_UP:
@@ -255,7 +256,9 @@ def _below(run: Run, one: Section, encoder: Encoder, control: Encoder) -> Iterat
         if difference is not None and difference.low is not None:
             interval = f" [{signed(difference.low)}, {signed(difference.high)}]"
         place = f"{_column(one, target, metric)} on {one.title}"
-        yield bool(interval) and (difference.low > 0 if metric in LOWER_IS_BETTER else difference.high < 0), (
+        excluded = bool(interval) and (difference.low > 0 if metric in LOWER_IS_BETTER else difference.high < 0)
+        few = too_few(find_estimate(one, encoder, target, metric))
+        yield CLEARNESS[2] if few else CLEARNESS[0] if excluded else CLEARNESS[1], (
             f"{place} {own:.1f} against {other:.1f}, {signed(own - other)}{interval}")  # fmt: skip
 
 

@@ -562,9 +562,13 @@ def _positives(section: Section, cells: Sequence[ScoreCell]) -> list[str]:
     guessed = [guessing({**estimate, "metric": "auprc"}) for estimate in of.values()]
     counts = [f"{column} {estimate['n_positive']} of {estimate['n_images']} ({chance:.1f})"
               for (column, estimate), chance in zip(of.items(), guessed, strict=True) if chance is not None]  # fmt: skip
-    few = [f"{column} ({reason})" for column, estimate in of.items() if (reason := too_few(estimate))]
     notes = [f"Images with the finding, of all, and the AUPRC of guessing: {', '.join(counts)}."]
-    return notes + ([f"No interval to be relied on, and no test: {', '.join(few)}."] if few else [])
+    few: dict[str, list[str]] = {}
+    for column, estimate in of.items():
+        if reason := too_few(estimate):
+            few.setdefault(reason, []).append(column)
+    where = "; ".join(f"{', '.join(columns)} ({reason})" for reason, columns in few.items())
+    return notes + ([f"No interval to be relied on, and no test: {where}."] if few else [])
 
 
 def _beside_the_value(cells: Sequence[ScoreCell]) -> list[str]:

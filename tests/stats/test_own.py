@@ -710,6 +710,13 @@ def test_nothing_is_significant_on_a_handful_of_patients_of_a_class(patients, po
     assert re.search(rf"ahead of guess by [\d.]+ \({reason}\)\.", page) and "zero excluded" not in page
 
 
+@pytest.mark.parametrize(("patients", "told"), [(3, "Too few patients to tell: Hernia"), (30, "Zero excluded: Hernia")])
+def test_a_control_that_is_better_on_few_patients_is_listed_as_such(patients, told):
+    """An encoder below a control on a handful of positive patients is listed apart, whatever its interval excludes."""
+    run(one_is_right(patients), "--controls", "right", "control", "--reference", "guess")
+    assert told in re.sub("<[^>]+>", "", (OUT / "page/index.html").read_text())
+
+
 def test_columns_of_few_patients_leave_the_family_of_the_others_alone():
     """Beside a label of three positive patients the p Holm of another label is that of a family without it, and the page counts both."""
     frame = pd.concat([one_is_right(3), one_is_right(30).assign(label="Edema")])
