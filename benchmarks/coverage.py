@@ -3,9 +3,10 @@
     python benchmarks/coverage.py [--studies 2000] [--resamples 500] [--jobs 2] [--out docs/coverage.md]
 
 Scores of an image are binormal: positives are shifted by d, and two encoders share part of their noise, so the true AUROC
-is Phi(d / sqrt 2) and the true AUPRC an integral. Sizes and prevalences are those of the paper's test sets. Dice is beta
-distributed. Calibration: the said logits are a known function of the true ones. Reports: matches of n-grams are binomial,
-with a chance that the reports of a patient share. Folds: real probes on other training and test images in each study.
+is Phi(d / sqrt 2) and the true AUPRC an integral. Sizes and prevalences are those of the paper's test sets; small test sets and
+weak encoders, on which intervals of AUPRC hold the truth less often, have tables of their own. Dice is beta distributed.
+Calibration: the said logits are a known function of the true ones. Reports: matches of n-grams are binomial, with a chance that
+the reports of a patient share. Folds: real probes on other training and test images in each study.
 Every function of `stats` is called as `stats.compare` calls it.
 """
 
@@ -32,6 +33,7 @@ from stats.bootstrap import (  # noqa: E402
     percentile_interval,
     replicate_weights,
     resample_patients,
+    shifted_interval,
     two_level,
 )
 from stats.calibration import Gaps, calibration_interval, equal_mass_bins, recalibration_line  # noqa: E402
@@ -40,7 +42,7 @@ from stats.delong import delong  # noqa: E402
 from stats.measures import Measurement  # noqa: E402
 from stats.paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_non_inferior, p_two_sided, p_wilcoxon, power  # noqa: E402
 from stats.permutation import p_sign_flip, patient_signs  # noqa: E402
-from stats.ranking import average_precision_and_auroc  # noqa: E402
+from stats.ranking import average_precision, average_precision_and_auroc  # noqa: E402
 from stats.text import corpus_bleu4  # noqa: E402
 
 #: title -> (images, positives) of the paper's test sets
@@ -54,6 +56,14 @@ SHIFT, SHARED = 1.8, 0.8  # d of both encoders (AUROC 0.90), correlation of thei
 DICE = (30.0, 3.5)  # mean 0.896, SD 0.052
 LOGIT_SD = 1.2  # of the true chances
 AGGREGATED = (84, 309, 169, 219, 216, 111)  # positives of the six printed labels among VinDr's 3,000
+WEAK = 0.6  # d of encoders that know little: AUROC 0.66
+#: title -> images, positives of each label whose mean is taken
+SMALL = {"5 of 219": (219, (5,)), "9 of 219": (219, (9,)), "21 of 219": (219, (21,)), "20 of 109": (109, (20,)),
+         "mean over 13 labels, 5 to 39 of 219": (219, (30, 9, 13, 15, 21, 7, 9, 5, 39, 12, 18, 15, 8)),
+         "mean over 6 labels, 17 to 24 of 109": (109, (24, 19, 19, 21, 17, 21)),
+         "mean over VinDr's 6 labels, 84 to 309 of 3000": (3000, AGGREGATED)}  # fmt: skip
+POSITIVES = (3, 5, 7, 10, 15)  # patients with the finding, of FEW_IMAGES with an image each
+FEW_IMAGES = 219
 #: title -> (images, positives) of the training set and of the test set
 LEARNED = {"VinDr Lung Opacity": ((15000, 420), (3000, 84)), "VinDr Cardiomegaly": ((15000, 1545), (3000, 309)),
            "2,000 images of one's own": ((1600, 320), (400, 80)), "few to learn from, many to test": ((200, 60), (3000, 900))}  # fmt: skip
@@ -225,6 +235,31 @@ def coverage_of_an_aggregate(images: int, positives: Iterable[int], studies: int
     return {"AUPRC": hits[0] / studies, "AUROC": hits[1] / studies}
 
 
+def coverage_of_auprc(images: int, positives: Iterable[int], shift: float, studies: int, resamples: int, seed: int) -> dict[str, float]:
+    """The same for the AUPRC of a label, or its mean over labels, with all three intervals of the CSV; `shift` is d of the encoder.
+
+    A test set without a positive has no AUPRC and is drawn again.
+    """
+    positives = tuple(positives)
+    truth = np.mean([true_auprc(count / images, shift) for count in positives])
+    ids = names(images)
+    random, hits = np.random.default_rng([seed, images, len(positives), int(10 * shift), 13]), np.zeros(3)
+    left_out = leave_some_out(resample_patients(ids, 1, seed)).of_images(ids)
+    for draws in studies_with_draws(studies, ids, resamples, seed):
+        common, found = random.normal(size=images), []
+        for count in positives:
+            target = np.zeros(images, dtype=bool)
+            while not target.any():
+                target = random.random(images) < count / images
+            score = shift * target + np.sqrt(0.5) * common + np.sqrt(0.5) * random.normal(size=images)
+            found.append([average_precision(target, score, *counts) for counts in ((), (draws.of_images(ids),), (left_out,))])
+        value, samples, jackknife = (np.mean(parts, axis=0) for parts in zip(*found, strict=True))
+        interval = percentile_interval(samples)
+        ends = (interval.low, interval.high), bca_interval(samples, value[0], jackknife), shifted_interval(samples, value[0])
+        hits += [low <= truth <= high for low, high in ends]
+    return dict(zip(("percentile, printed", "BCa", "shifted"), hits / studies, strict=True))
+
+
 def chances(images: int, positives: int) -> tuple[float, np.ndarray]:
     """Middle of the true logits that gives so many positives on average, and a fine grid of their spread around it."""
     grid = LOGIT_SD * norm.ppf((np.arange(10_000) + 0.5) / 10_000)
@@ -312,6 +347,22 @@ def level_of_classification(
                       _both(areas.p_one_sided(0, 1), areas.p_one_sided(1, 0)),
                       _both(p_mcnemar(*right), p_mcnemar(*right[::-1]))])  # fmt: skip
     return _shares(found, "bootstrap, AUPRC", "bootstrap, AUROC", "DeLong", "McNemar")
+
+
+def level_on_few_positives(images: int, positives: int, studies: int, resamples: int, seed: int) -> dict[str, float]:
+    """The same for AUPRC of two weak encoders when exactly so many images are positive; also how often p is below 0.3 %.
+
+    Holm over 17 columns asks the smallest p to be below 0.3 %.
+    """
+    ids, target = names(images), np.arange(images) < positives
+    random, found = np.random.default_rng([seed, images, positives, 14]), []
+    for draws in studies_with_draws(studies, ids, resamples, seed):
+        common, counts = random.normal(size=images), draws.of_images(ids)
+        pair = [WEAK * target + np.sqrt(0.5) * common + np.sqrt(0.5) * random.normal(size=images) for _ in range(2)]
+        one, other = (average_precision(target, score, counts) for score in pair)
+        found.append([_both(p_one_sided(one - other), p_one_sided(other - one))])
+    p = np.array(found)[:, 0, 0]
+    return _shares(found, "bootstrap, AUPRC") | {"p below 0.3 % (for comparison)": np.mean(p < 0.003)}
 
 
 def level_of_a_mean(images: int, studies: int, resamples: int, seed: int, gain: float = 0.0) -> dict[str, float]:
@@ -480,6 +531,10 @@ def sections(studies: int, resamples: int, seed: int, pool: Executor) -> Iterato
         "mean Dice of 171 images, training runs that scatter image by image, as much as the difference does": {
             f"{runs} runs": later(level_of_two_levels, 171, runs, *more, spread=0.0, accident=1.0) for runs in (3, 5, 10)},
     }  # fmt: skip
+    few = {f"{title}, AUROC {norm.cdf(shift / np.sqrt(2)):.2f}": later(coverage_of_auprc, *of, shift, *size)
+           for title, of in SMALL.items() for shift in (SHIFT, WEAK)}  # fmt: skip
+    levels[f"patients with the finding, of {FEW_IMAGES}, AUROC {norm.cdf(WEAK / np.sqrt(2)):.2f}"] = {
+        str(count): later(level_on_few_positives, FEW_IMAGES, count, *size) for count in POSITIVES}  # fmt: skip
     powers = {f"{n}, {100 * gain:g} points": later(power_of_a_mean, n, *size, gain)
               for n, gain in ((49, 0.007), (171, 0.003), (171, 0.005))}  # fmt: skip
 
@@ -493,6 +548,8 @@ def sections(studies: int, resamples: int, seed: int, pool: Executor) -> Iterato
     yield "## Share of 95 % intervals that hold the truth (%)"
     for corner, rows in intervals.items():
         yield table(corner, {name: without(row.result(), AT_THE_MARGIN) for name, row in rows.items()})
+    yield "## Share of 95 % intervals of AUPRC that hold the truth on small test sets and with weak encoders (%)"
+    yield table("positives, AUROC of the encoder", {name: row.result() for name, row in few.items()})
     yield "## Share of studies that call the first of two equal encoders better (%, one-sided tests at 5 %), or them different (two-sided)"
     for corner, rows in levels.items():
         yield table(corner, {name: row.result() for name, row in rows.items()})

@@ -353,6 +353,29 @@ def bca_interval(samples: np.ndarray, value: float, jackknife: np.ndarray, level
     return float(low), float(high)
 
 
+def shifted_interval(samples: np.ndarray, value: float, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval moved against the bias of the resamples, within [0, 1] (Efron and Tibshirani 1993, chapter 10).
+
+    A statistic that noise makes larger, as the average precision of few images, is too large on the data by about the bias
+    b = mean of the resamples - value, and its resamples are so once more: the percentile interval lies too high by 2 b. NaN, NaN without
+    a finite resample.
+
+    Args:
+        samples: (B,) a fraction on resamples; what is not finite is left out.
+        value: the fraction on the data.
+        level: above 0 and below 1.
+
+    >>> [round(end, 3) for end in shifted_interval(np.linspace(0.3, 0.7, 81), 0.45)]  # [0.31, 0.69], whose middle is 0.05 too high
+    [0.21, 0.59]
+    """
+    valid = samples[np.isfinite(samples)]
+    if valid.size == 0:
+        return np.nan, np.nan
+    interval = percentile_interval(valid, level)
+    low, high = np.clip(np.array([interval.low, interval.high]) - 2 * (valid.mean() - value), 0, 1)
+    return float(low), float(high)
+
+
 def p_one_sided(delta: np.ndarray) -> float:
     """Paired bootstrap p of "not better": (1 + #{delta <= 0}) / (B + 1) over valid resamples; NaN without any.
 

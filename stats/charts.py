@@ -29,7 +29,10 @@ HOW_TO_READ_RELIABILITY = (
     "Of the images to which a probe gives about 30 %, do 30 % have the finding? To the right: the probability that was said, upwards: the "
     "share that was found, both in percent, in bins of equally many images. Below the dashed line a probe says too much. Shown: "
 )
-HOW_TO_READ_CURVES = "Score against the number of images with labels that the probe learned from, on the same test images. Shown: "
+HOW_TO_READ_CURVES = (
+    "Score against the number of images in the set to learn from, on the same test images. Not every image need have every label, and "
+    "where replicates are folds each probe leaves one fold of the set out. Shown: "
+)
 HOW_TO_READ_SUBGROUPS = (
     "Scores of {reference} by group, and each encoder's gap between its best and its worst group. Both groups are chosen on these data, so "
     "a gap is above zero by chance alone. AUPRC moves with the share of positives, which is why groups are compared by AUROC."
@@ -192,8 +195,8 @@ def learning_section(run: Run, out: Path) -> Iterator[Html]:
                     lines[k] = tuple(np.array(column, dtype=float) for column in zip(*of, strict=True))
             name = f"{one.columns.get(target, target)} {METRIC_TITLES[metric]}"
             if lines:
-                figures.append(tag("figure", tag("figcaption", tag("strong", name), ", over training images"),
-                                   curves(lines, name, "training images", ratio=True, dots=True)))  # fmt: skip
+                figures.append(tag("figure", tag("figcaption", tag("strong", name), ", over images to learn from"),
+                                   curves(lines, name, "images to learn from", ratio=True, dots=True)))  # fmt: skip
         yield tag("div", figures, class_="figures")
     if not drawn:
         yield tag("p", "No learning curve was measured: the probes learned from all training images only (shares of their protocol).")

@@ -35,6 +35,7 @@ from .bootstrap import (
     percentile_intervals,
     replicate_weights,
     resample_patients,
+    shifted_interval,
     two_level,
 )
 from .calibration import LINE_COLUMNS, Gaps, Line, calibration_interval, recalibration_line
@@ -45,14 +46,15 @@ from .measures import BIASED_UP, LOWER_IS_BETTER, Measurement
 from .paired import p_corrected_resampled_t, p_equivalent, p_mcnemar, p_non_inferior, p_two_sided, p_wilcoxon, power
 from .permutation import p_sign_flip, patient_signs
 from .predictions import SAMPLE_KEY, Cohort, Predictions, first_replicate, read_cohort
-from .provenance import Sidecar, csv_bytes, write_artifact
+from .provenance import Sidecar, check_folder, csv_bytes, write_artifact
 from .ranks import rank_intervals
 from .subgroups import RELIABILITY_COLUMNS, SUBGROUP_COLUMNS, SUBGROUP_RESAMPLES, reliability_rows, subgroup_rows
 
 ESTIMATE_COLUMNS = (
     "task", "dataset", "encoder", "target", "metric", "value", "sd", "replicates", "median", "low", "high", "bca_low",
-    "bca_high", "two_level_low", "two_level_high", *LINE_COLUMNS, "resamples", "resamples_valid", "n_images", "n_patients",
-    "n_units", "n_positive", "false_positive_images", "unit", "reduced", "state", "reason",
+    "bca_high", "shifted_low", "shifted_high", "two_level_low", "two_level_high", *LINE_COLUMNS, "resamples", "resamples_valid",
+    "n_images", "n_patients", "n_units", "n_positive", "n_positive_units", "n_negative_units", "false_positive_images", "unit",
+    "reduced", "state", "reason",
 )  # fmt: skip
 #: One-sided p -> the two-sided p of the same test, which is twice the smaller p of the two directions.
 TWO_SIDED = {"p_one_sided": "p_two_sided"} | {
@@ -72,6 +74,8 @@ WITHOUT_MARGIN = frozenset({"brier", "hd95"})
 FEWEST_RUNS = 3
 #: Pairs of encoders whose resamples are held at once: 66 pairs x 10,000 resamples are 5 MB.
 PAIRS = 128
+#: Of the command lines, as of the configuration: of fewer, the ends of a 95 % interval are the outermost draws or beyond them.
+FEWEST_RESAMPLES = 50
 RANK_COLUMNS = ("task", "dataset", "target", "metric", "encoder", "rank", "low", "high", "p_best", "encoders")
 
 
@@ -104,6 +108,20 @@ class Settings:
             raise SettingError("--resamples", str(self.resamples), "a whole number, at least 1", "2000 is usual")
         if not 0 < self.margin < 1:
             raise SettingError("--margin", f"{self.margin:g}", "a fraction above 0 and below 1", "write 0.02 for two points")
+
+
+def enough_resamples(resamples: int) -> int:
+    """The number given on a command line.
+
+    Raises:
+        SettingError: it is below FEWEST_RESAMPLES.
+
+    >>> enough_resamples(2000)
+    2000
+    """
+    if resamples < FEWEST_RESAMPLES:
+        raise SettingError("--resamples", str(resamples), f"a whole number, at least {FEWEST_RESAMPLES}", "2000 is usual")
+    return resamples
 
 
 @dataclass(frozen=True)
@@ -266,6 +284,7 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settin
                 plain = not m.gaps  # percentiles of resamples cover
                 interval = percentile_interval(m.samples) if plain else calibration_interval(Gaps.mean(m.gaps))
                 bca = bca_interval(m.samples, m.value, one.jackknife[target, metric]) if m.state == "ok" and plain else (None, None)
+                shifted = shifted_interval(m.samples, m.value) if m.state == "ok" and plain else (None, None)
                 two = None
                 if m.replicates.size >= FEWEST_RUNS and plain:
                     weights = replicate_weights(m.replicates.size, m.samples.size, settings.seed)
@@ -275,9 +294,11 @@ def estimate_rows(cohort: Cohort, measured: Sequence[Measured], settings: Settin
                 yield row | (dict(zip(LINE_COLUMNS, line.intercept + line.slope, strict=True)) if line else {}) | {
                     "resamples": m.samples.size, "value": m.value, "sd": m.sd, "replicates": m.replicates.size, "median": interval.median,
                     "low": interval.low, "high": interval.high, "bca_low": bca[0], "bca_high": bca[1],
+                    "shifted_low": shifted[0], "shifted_high": shifted[1],
                     "two_level_low": two.low if two else None, "two_level_high": two.high if two else None,
                     "resamples_valid": interval.valid, "n_images": m.n_images, "n_patients": m.n_patients, "n_units": m.n_units,
-                    "n_positive": m.n_positive, "false_positive_images": m.false_positive_images, "state": m.state, "reason": m.reason,
+                    "n_positive": m.n_positive, "n_positive_units": m.n_positive_units, "n_negative_units": m.n_negative_units,
+                    "false_positive_images": m.false_positive_images, "state": m.state, "reason": m.reason,
                 }  # fmt: skip
 
 
@@ -487,7 +508,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--task", required=True, choices=sorted(SAMPLE_KEY))
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--reference", required=True, help="encoder written first")
-    parser.add_argument("--resamples", type=int, default=500)
+    parser.add_argument("--resamples", type=int, default=500, help="at least 50")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--unit", choices=("patient", "study", "image"), default="patient", help="what is resampled")
     parser.add_argument("--stratified", action="store_true", help="resample within sets of positive labels (linear probe)")
@@ -498,7 +519,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="results/{task}/{dataset}/{encoder}")
     options = parser.parse_args(arguments)
     try:
-        settings = Settings(options.resamples, options.seed, options.unit, options.stratified, options.margin,
+        check_folder(options.out)
+        settings = Settings(enough_resamples(options.resamples), options.seed, options.unit, options.stratified, options.margin,
                             [labels.split(",") for labels in options.aggregate])  # fmt: skip
         written = compare(options.task, options.dataset, options.reference, options.folders, options.out, settings)
     except StatsError as error:

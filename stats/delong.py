@@ -89,11 +89,18 @@ def delong(target: np.ndarray, scores: np.ndarray, clusters: np.ndarray | None =
 def delong_of_replicates(target: np.ndarray, scores: Sequence[np.ndarray], clusters: np.ndarray | None = None) -> Areas:
     """As :func:`delong`, for encoders that may differ in their number of replicates: K arrays (R_k, n).
 
+    Raises:
+        ValueError: a class is missing.
+
     >>> scores = [np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([[2.0, 1.0]])]  # right once in two replicates; right in one of one
     >>> delong_of_replicates(np.array([1, 0]), scores).auroc
     array([0.5, 1. ])
     """
     target = np.asarray(target) > 0
+    if target.all() or not target.any():
+        raise ValueError(
+            f"delong: got {int(target.sum())} positives of {target.size} images; expected both classes; next: leave the label out"
+        )
     positive, negative = (np.stack([part.mean(axis=0) for part in parts])
                           for parts in zip(*(placements(target, one) for one in scores), strict=True))  # fmt: skip
     auroc = positive.mean(axis=1)

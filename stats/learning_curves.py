@@ -1,4 +1,7 @@
-"""How much labelled data does a probe need? The metric against the number of images that the probe learned from."""
+"""How much labelled data does a probe need? The metric against the number of images in the set to learn from.
+
+That is the whole set, as ``train_images`` counts it: an image in it need not have every label, and of k folds each probe leaves one out.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ CURVE_COLUMNS = (
 
 
 def learning_curve_rows(cohort: Cohort, draws: PatientResamples) -> Iterator[dict[str, Any]]:
-    """Rows of learning_curves.csv: each encoder at each number of training images, the full probe last.
+    """Rows of learning_curves.csv: each encoder at each size of the set to learn from, the full probe last.
 
     AUPRC and AUROC, fractions, with the percentile interval over patients and the SD over replicates. All points score the same
     test images, so their intervals move together; the training sets are nested. Nothing for other tasks, nor for an encoder

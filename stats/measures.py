@@ -6,7 +6,7 @@ are drawn for every fold or seed. So the interval describes the sample of patien
 
 All metrics are fractions; "points" are 100 times as much and belong to the tables.
 
-    auprc         step-wise average precision of a label (`stats.ranking`); chance level: the share of positives
+    auprc         step-wise average precision of a label; chance level: `stats.ranking.guessed_average_precision`
     auroc         P(a positive outranks a negative), ties one half; chance level 1/2
     brier         mean of (probability - target)^2 (Brier 1950, Monthly Weather Review 78:1-3); 0 is best
     ece           sum over bins of share of images * |mean probability - share of positives| (Guo et al. 2017, ICML 34,
@@ -67,6 +67,7 @@ class Measurement:
         n_images, n_patients: of the test images that the metric is about; an image without a patient id counts as a patient.
         n_units: what is drawn (patients, studies or images) among them.
         n_positive: images with the label or the structure; None where there is no such thing.
+        n_positive_units, n_negative_units: of a label, the units that have a positive image, and those that have a negative one.
         false_positive_images: segmentation only, images in which an absent structure is predicted.
         patient_sums: (P,) per-patient sums of the per-image metric (mean over replicates) for metrics that are means
             over images, else None; ``n_images`` is their divisor.
@@ -88,6 +89,8 @@ class Measurement:
     n_patients: int
     n_units: int = 0
     n_positive: int | None = None
+    n_positive_units: int | None = None
+    n_negative_units: int | None = None
     false_positive_images: int | None = None
     patient_sums: np.ndarray | None = None
     patient_images: np.ndarray | None = None
@@ -145,7 +148,8 @@ def linear_probe(
         target = images["target"].to_numpy() > 0
         score = of_label["score"].to_numpy(dtype=np.float64).reshape(replicates, -1)
         patients = images["patient_id"].to_numpy()
-        size = _sizes(images) | {"n_positive": int(target.sum())}
+        size = _sizes(images) | {"n_positive": int(target.sum()), "n_positive_units": np.unique(patients[target]).size,
+                                 "n_negative_units": np.unique(patients[~target]).size}  # fmt: skip
         if target.all() or not target.any():
             missing = "negative" if target.all() else "positive"
             found += [

@@ -43,6 +43,8 @@ NUMBERS = {
 OTHER_WORDS = {"encoder": ("model", "network", "method"), "image_id": ("image", "img", "id", "filename", "file", "path"),
                "label": ("finding", "class", "pathology"), "target": ("y_true", "truth", "gt", "ground_truth", "y"),
                "score": ("probability", "prob", "prediction", "pred", "y_pred", "logit")}  # fmt: skip
+#: What others call patient_id, without dots, spaces and underscores: read as nothing, it would make every interval too narrow.
+PATIENTS = ("patientid", "patient", "patients", "subjectid", "subject", "personid", "pid")
 WORDS = ("patient_id", "study_id", *GROUPS)
 TABLES = {"linear_probe": "table3", "segmentation": "table4", "report_generation": "table5"}
 #: Longest name of a folder, in bytes (file systems end at 255).
@@ -64,8 +66,9 @@ def write_own(
     Raises:
         StatsError: a file is not as described, or encoders cannot be compared; nothing is written then.
     """
-    parts = [_read(Path(file), name) for file, name in _names_of(files).items()]
-    by_task = {task: _joined(task, [rows for other, rows in parts if other == task]) for task in NEEDED if task in {t for t, _ in parts}}
+    parts = {name: _read(Path(file), name) for file, name in _names_of(files).items()}
+    tasks = [task for task in NEEDED if any(task == other for other, _, _ in parts.values())]
+    by_task = {task: _joined(task, [rows for other, rows, _ in parts.values() if other == task]) for task in tasks}
     counted = "report_generation" in by_task and ngrams.COLUMNS[0] not in by_task["report_generation"]
     if counted:
         reports = by_task["report_generation"]
@@ -88,7 +91,8 @@ def write_own(
     results = work / "results"
     spec = {"title": "", "own": True, "results": str(results), "tables": str(work.parent), "reference": names[reference],
             "encoders": list(names.values()), "controls": [names[title] for title in titles if title in controls],
-            "cards": {name: [] for name in names.values()}}  # fmt: skip
+            "cards": {name: [] for name in names.values()},
+            "unread": {name: columns for name, (_, _, columns) in parts.items() if columns}}  # fmt: skip
     for task, rows in by_task.items():
         _identified(rows, settings.unit)
         for dataset, of_dataset in rows.groupby("dataset", sort=False):
@@ -140,8 +144,8 @@ def _names_of(files: Sequence[Path | str]) -> dict[Path, str]:
 # ---------------------------------------------------------------- one file
 
 
-def _read(path: Path, where: str) -> tuple[str, pd.DataFrame]:
-    """Task and checked rows of a file; ``place`` is file and line of each."""
+def _read(path: Path, where: str) -> tuple[str, pd.DataFrame, list[str]]:
+    """Task and checked rows of a file, ``place`` is file and line of each; and the columns that are not read."""
     if not path.is_file():
         raise PredictionsError(str(path), "no such file", "a CSV or Parquet file of predictions", "check the path")
     try:
@@ -167,12 +171,21 @@ def _read(path: Path, where: str) -> tuple[str, pd.DataFrame]:
     wanted = [*ALWAYS, *NEEDED[task], *NUMBERS[task], *WORDS, "dataset", "replicate", "structure_set"]
     if twice := [column for column in dict.fromkeys(wanted) if list(rows.columns).count(column) > 1]:
         raise PredictionsError(where, f"more than one column {', '.join(twice)}", "each column once", "rename or remove the others")
+    unread = [column for column in dict.fromkeys(rows.columns) if column and column not in wanted]
+    meant = [column for column in unread if _is_patient(column)]
+    if meant and "patient_id" not in rows:
+        raise PredictionsError(where, f"a column {meant[0]} and no patient_id", "patient_id (did you mean this?)", "rename the column, or "
+                               "remove it if it names no patients: without patient_id images count as independent")  # fmt: skip
     rows = rows[[column for column in dict.fromkeys(wanted) if column in rows]].copy()
     for column in set(rows.columns) - set(NUMBERS[task]) - {"replicate"}:
         rows[column] = pd.Series(texts(rows[column]), rows.index).str.strip()
     rows["place"] = places
     for column in ("encoder", "image_id", *({"label", "structure"} & set(rows.columns))):
         _refuse(rows, rows[column] == "", f"an empty {column}", f"{column} in every row", "fill it in")
+    if task == "report_generation" and not there:
+        wordless = [not ngrams.tokens(text) for text in rows["reference"]]
+        _refuse(rows, wordless, "a reference without a word", "a report in every row, since everything scores 0 against none",
+                "fill it in, or leave the image out for every encoder")  # fmt: skip
     _numbers(task, rows)
     rows["dataset"] = rows["dataset"].replace("", "own") if "dataset" in rows else "own"
     for column in ("patient_id", "study_id"):
@@ -180,7 +193,16 @@ def _read(path: Path, where: str) -> tuple[str, pd.DataFrame]:
     if task == "segmentation":
         named = rows.get("structure_set", rows["structure"])
         rows["structure_set"] = named.where(named != "", rows["structure"])
-    return task, rows
+    return task, rows, unread
+
+
+def _is_patient(column: str) -> bool:
+    """Whether a column is likely to name patients: one of PATIENTS, or spelled almost so.
+
+    >>> [name for name in ("Patient ID", "subject_id", "patinet_id", "patient_age", "study") if _is_patient(name)]
+    ['Patient ID', 'subject_id', 'patinet_id']
+    """
+    return bool(difflib.get_close_matches(re.sub(r"[^a-z0-9]", "", column.lower()), PATIENTS, 1, 0.85))
 
 
 def _csv(path: Path, where: str) -> tuple[pd.DataFrame, list[str]]:

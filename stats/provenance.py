@@ -16,6 +16,7 @@ import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from .errors import HashMismatch, SidecarError, StatsError
+from .errors import HashMismatch, SettingError, SidecarError, StatsError
 
 FORMAT = 1
 
@@ -140,6 +141,24 @@ def source_hash() -> str:
     """Hash of every .py file of this package: another version of the statistics is another key."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return sha256(b"\0".join(file.name.encode() + b"\0" + file.read_bytes() for file in files))
+
+
+def check_folder(out: Path) -> None:
+    """A folder, or a place where one can be made; what is made to try it is removed again.
+
+    Raises:
+        SettingError: a file stands there or above it, or the folder cannot be made or written to.
+    """
+    there = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists() or place.is_symlink())
+    if not there.is_dir():
+        raise SettingError("--out", f"{out}" + (", which is a file" if there == out.absolute() else f", but {there.name} is a file"),
+                           "a folder", "name another folder")  # fmt: skip
+    try:
+        with tempfile.TemporaryDirectory(dir=there):
+            pass
+    except OSError as error:
+        raise SettingError("--out", f"{out}, which cannot be written to ({error.strerror})", "a folder that you may write to",
+                           "name another folder") from None  # fmt: skip
 
 
 def write_artifact(

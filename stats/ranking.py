@@ -21,7 +21,7 @@ def average_precision(target: np.ndarray, score: np.ndarray, counts: np.ndarray 
     P_k = TP_k / (TP_k + FP_k) and R_k = TP_k / positives among images scored at least the k-th threshold. Thresholds are the
     distinct scores (tied images enter together), as in scikit-learn's ``average_precision_score`` with ``sample_weight``; nothing is
     interpolated, because a straight line between two points of a precision-recall curve is too high (Davis and Goadrich 2006, ICML
-    23, 233-240). Its chance level is the share of positives.
+    23, 233-240). What guessing scores: :func:`guessed_average_precision`.
 
     Args:
         target: (n,) 0 or 1.
@@ -38,6 +38,32 @@ def average_precision(target: np.ndarray, score: np.ndarray, counts: np.ndarray 
     array([ 1., nan])
     """
     return average_precision_and_auroc(target, score, counts)[0]
+
+
+def guessed_average_precision(positives: int, images: int) -> float:
+    """Expected average precision of scores that are all different and know nothing, on a test set of so many images.
+
+    The best of n images is positive with chance k / n, and the precision at any positive holds at least that positive, so it is above
+    the share of positives k / n, to which it falls for large n. Given a positive at place i, each other place holds one of the other
+    k - 1 with chance (k - 1) / (n - 1); the mean over places of (1 + (i - 1) (k - 1) / (n - 1)) / i is
+
+        (k - 1) / (n - 1) + (n - k) / (n (n - 1)) H_n,   H_n = 1 + 1/2 + ... + 1/n   (Bestgen 2015, Prague Bulletin of Mathematical
+        Linguistics 103:131-138).
+
+    Args:
+        positives: k, 0 to n.
+        images: n, at least 1.
+
+    Returns:
+        A fraction; NaN without a positive.
+
+    >>> guessed_average_precision(1, 2), round(guessed_average_precision(5, 219), 4), round(guessed_average_precision(50_000, 10**6), 4)
+    (0.75, 0.0451, 0.05)
+    """
+    if positives in (0, images):
+        return 1.0 if positives else np.nan
+    harmonic = (1 / np.arange(1, images + 1)).sum()
+    return float((positives - 1) / (images - 1) + (images - positives) / (images * (images - 1)) * harmonic)
 
 
 def auroc(target: np.ndarray, score: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:

@@ -29,9 +29,9 @@ from .figures import Interval, curves, forest, legend_line, signed
 from .ledger import cost_section, data_section, provenance_section
 from .measures import BIASED_UP, LOWER_IS_BETTER, REPORT, gain
 from .page import Html, bullets, document, join, panel_table, read_markdown, section, tag
-from .provenance import Sidecar, write_artifact
+from .provenance import Sidecar, check_folder, write_artifact
 from .run import Run, read_run, table_rows
-from .scores import METRIC_TITLES, Encoder, Section, find_estimate, points
+from .scores import METRIC_TITLES, Encoder, Section, find_estimate, guessing, points, too_few
 from .significance import BEST_CONTROL, FIXED
 from .supplement import TASK_TITLES, cost_rows, cost_table
 from .tables import OWN_NAMES, read_spec
@@ -42,6 +42,8 @@ LOG_TITLES = {
     "feature_sd": "Feature SD", "feature_rank": "Effective rank", "feature_cosine": "Mean cosine",
 }  # fmt: skip
 
+#: Of a difference from a control.
+CLEARNESS = ("Zero excluded", "Zero not excluded", "Too few patients to tell")
 HOW_TO_READ_CONTROLS = (
     "A control has learnt nothing from radiographs, so a worse score than the control's says that pretraining did not help there."
     " Score, the control's score, difference and its 95 % interval:"
@@ -56,7 +58,8 @@ HOW_TO_READ_PLOTS = (
 HOW_TO_READ_COLLAPSE = (
     "How to read collapse: an encoder that gives every image the same features has an easy, low loss, while "
     "feature SD falls to 0, effective rank falls to 1 and mean cosine rises to 1. A falling loss is good news "
-    "only while these three hold."
+    "only while these three hold. Numbers: means of the first and of the last twentieth of the log. Collapsed: rank "
+    "below 2, or SD or 1 − cosine below 5 % of what they were; narrowed: one of the three below half."
 )
 
 
@@ -163,7 +166,9 @@ def leaders(run: Run, one: Section) -> Iterator[tuple[Encoder, Html]]:
         else:
             ahead = leader, ranked[1][1]
             difference = _difference(one, *(ahead[::-1] if metric in LOWER_IS_BETTER else ahead), target, metric)
-            rest = f", ahead of {ranked[1][1].title} by {abs(best - ranked[1][0]):.1f}{_certainty(difference)}."
+            few = too_few(find_estimate(one, leader, target, metric))
+            certainty = f" ({few})" if few else _certainty(difference)
+            rest = f", ahead of {ranked[1][1].title} by {abs(best - ranked[1][0]):.1f}{certainty}."
         place = f"{_column(one, target, metric)} on {one.title}: "
         yield leader, join(place, tag("strong", name), f" {best:.1f}{rest}")
 
@@ -196,13 +201,28 @@ def _certainty(difference: Interval | None) -> str:
 
 def _significance_sentence(run: Run) -> str:
     name, title = ("significance", "the table Significance") if run.own else ("table6", "Table 6")
-    rows = [row for row in table_rows(run, f"{name}.csv") if row["rule"] != FIXED and row["outcome"]]
+    best = [row for row in table_rows(run, f"{name}.csv") if row["rule"] != FIXED]
+    rows = [row for row in best if row["outcome"]]
+    few = sum(not row["outcome"] and row["delta"] != "" for row in best)
     if not rows:
-        return "Differences could not be tested: there is nothing to compare the reference with."
-    won = sum(row["outcome"] == "significant_improvement" for row in rows)
+        why = "too few patients" if few else "there is nothing to compare the reference with"
+        return f"Differences could not be tested: {why}."
+    won = [row for row in rows if row["outcome"] == "significant_improvement"]
     against = "other encoder" if all(row["rule"] != BEST_CONTROL for row in rows) else "other encoder or control"
-    return (f"{run.reference.title} is significantly better than the best {against} in {won} of {len(rows)} tested "
-            f"columns (Holm-adjusted, one-sided 5 %; {title}).")  # fmt: skip
+    below = sum(_below_a_control(run, row) for row in won)
+    aside = " (controls aside" + f"; below a control in {below} of them" * bool(below) + ")"
+    untested = f" {few} more could not be tested: too few patients." if few else ""
+    return (f"{run.reference.title} is significantly better than the best {against} in {len(won)} of {len(rows)} tested "
+            f"columns{aside * (against == 'other encoder' and any(e.control for e in run.encoders))}, Holm-adjusted, one-sided 5 % "
+            f"({title}).{untested}")  # fmt: skip
+
+
+def _below_a_control(run: Run, row: Mapping[str, str]) -> bool:
+    """Whether some control has a better value than the reference in the column of a row of Table 6."""
+    one = next(one for one in run.sections[int(row["table"])] if one.dataset == row["dataset"])
+    values = [run.value(one, e, row["target"], row["metric"]) for e in run.encoders if e.control]
+    own = run.value(one, run.reference, row["target"], row["metric"])
+    return any(gain(row["metric"], value - own) > 0 for value in values if value is not None)
 
 
 def _controls(run: Run, measured: Sequence[Encoder]) -> Html | None:
@@ -214,8 +234,7 @@ def _controls(run: Run, measured: Sequence[Encoder]) -> Html | None:
         for control in (e for e in measured if e.control):
             below = [text for of_table in run.sections.values() for one in of_table
                      for text in _below(run, one, encoder, control)]  # fmt: skip
-            groups = {title: [text for clear, text in below if clear is wanted]
-                      for title, wanted in (("Zero excluded", True), ("Zero not excluded", False))}  # fmt: skip
+            groups = {title: [text for found, text in below if found == title] for title in CLEARNESS}
             if below:
                 columns = "one column" if len(below) == 1 else f"{len(below)} columns"
                 who = f"{encoder.title} is below the {control.title} control in {columns}"
@@ -226,8 +245,8 @@ def _controls(run: Run, measured: Sequence[Encoder]) -> Html | None:
     return tag("div", _minor("Below a control"), tag("p", HOW_TO_READ_CONTROLS), bullets(items), class_="below")
 
 
-def _below(run: Run, one: Section, encoder: Encoder, control: Encoder) -> Iterator[tuple[bool, str]]:
-    """Whether the interval excludes zero, and the sentence, of every column in which the control is better (lower, for HD95)."""
+def _below(run: Run, one: Section, encoder: Encoder, control: Encoder) -> Iterator[tuple[str, str]]:
+    """One of CLEARNESS, and the sentence, of every column in which the control is better (lower, for HD95)."""
     for _, target, metric in one.displayed():
         own, other = run.value(one, encoder, target, metric), run.value(one, control, target, metric)
         if None in (own, other) or gain(metric, own - other) >= 0 or metric == "rouge_l_coco" or metric in BIASED_UP:
@@ -237,7 +256,9 @@ def _below(run: Run, one: Section, encoder: Encoder, control: Encoder) -> Iterat
         if difference is not None and difference.low is not None:
             interval = f" [{signed(difference.low)}, {signed(difference.high)}]"
         place = f"{_column(one, target, metric)} on {one.title}"
-        yield bool(interval) and (difference.low > 0 if metric in LOWER_IS_BETTER else difference.high < 0), (
+        excluded = bool(interval) and (difference.low > 0 if metric in LOWER_IS_BETTER else difference.high < 0)
+        few = too_few(find_estimate(one, encoder, target, metric))
+        yield CLEARNESS[2] if few else CLEARNESS[0] if excluded else CLEARNESS[1], (
             f"{place} {own:.1f} against {other:.1f}, {signed(own - other)}{interval}")  # fmt: skip
 
 
@@ -302,9 +323,7 @@ def _forest(run: Run, one: Section, target: str, metric: str) -> Html | None:
         role = "reference" if encoder is run.reference else "control" if encoder.control else "encoder"
         value, low, high = (points(estimate.get(name)) for name in ("value", "low", "high"))
         scores.append(Interval(encoder.title, value, low, high, role))
-        chance = 50.0 if metric == "auroc" else chance
-        if metric == "auprc" and estimate.get("n_positive"):
-            chance = 100 * int(estimate["n_positive"]) / int(estimate["n_images"])
+        chance = guessing(estimate)
         if difference := _difference(one, run.reference, encoder, target, metric):
             differences.append(difference)
     if not scores:
@@ -345,14 +364,37 @@ def pretraining_section(run: Run) -> Iterator[Html]:
 
 
 def _pretraining_sentence(run: Run, name: str, log: pd.DataFrame) -> str:
-    facts, first, last = run.sidecars[f"pretrain/{name}"].facts, log.iloc[0], log.iloc[-1]
+    facts, (first, last) = run.sidecars[f"pretrain/{name}"].facts, _ends(log)
     text = f"{facts.get('images', '?')} images, epochs {facts.get('epochs', '?')}, steps {facts.get('steps', '?')}; "
     shown = [f"{LOG_TITLES[key].lower() if key != 'feature_sd' else 'feature SD'} {first[key]:.3g} to {last[key]:.3g}"
              for key in ("loss", "feature_sd", "feature_rank", "feature_cosine") if key in log]  # fmt: skip
-    collapsed = last.get("feature_rank", np.inf) < 2
-    collapsed |= last.get("feature_sd", 1.0) < 0.05 * first.get("feature_sd", 0.0)
-    verdict = "The features have collapsed." if collapsed else "No sign of collapse."
-    return f"{text}{', '.join(shown)}. {verdict if 'feature_rank' in log else ''}".strip()
+    return f"{text}{', '.join(shown)}. {collapse_verdict(log) if 'feature_rank' in log else ''}".strip()
+
+
+def _ends(log: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Means of the first and of the last twentieth of a log: single batches scatter."""
+    rows = max(1, len(log) // 20)
+    return log.iloc[:rows].mean(), log.iloc[-rows:].mean()
+
+
+def collapse_verdict(log: pd.DataFrame) -> str:
+    """Whether the features of a pretraining run have collapsed, have narrowed, or neither, from the ends of its log.
+
+    Collapsed: effective rank below 2, or feature SD or 1 - cosine below 5 % of what they were. Narrowed: one of the three below half.
+
+    Args:
+        log: rows in order of steps; of the columns ``feature_sd``, ``feature_rank`` and ``feature_cosine`` those that it has.
+
+    >>> collapse_verdict(pd.DataFrame({"feature_sd": [0.2, 0.19], "feature_cosine": [0.90, 0.98]}))
+    'The features have narrowed.'
+    """
+    first, last = _ends(log)
+    left = {name: last[name] / first[name] for name in ("feature_sd", "feature_rank") if name in log}
+    if "feature_cosine" in log:
+        left["feature_cosine"] = (1 - last["feature_cosine"]) / (1 - first["feature_cosine"])
+    if last.get("feature_rank", np.inf) < 2 or min(left.get(name, 1.0) for name in ("feature_sd", "feature_cosine")) < 0.05:
+        return "The features have collapsed."
+    return "The features have narrowed." if min(left.values(), default=1.0) < 0.5 else "No sign of collapse."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -362,6 +404,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", required=True, type=Path)
     options = parser.parse_args(arguments)
     try:
+        check_folder(options.out)
         written = write_report(options.spec, options.out)
     except StatsError as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -3,6 +3,9 @@
 The paper names neither test, unit, baseline nor correction. Here: paired bootstrap over patients, one-sided, Holm over
 the family of all columns of Tables 3 to 5 (aggregates and the second ROUGE-L convention are not columns of their own,
 nor is a label without a printed column on data that the paper prints, such as the seventh of VinDr-CXR).
+A column with fewer than `scores.FEW` patients, of a
+label in either class, has a p in the CSV but no mark, and is not of the family: a handful of patients drawn again and again agree with
+each other, so that p is small by chance.
 Two baseline rules stand side by side. ``best``: the best other encoder of that column. It is chosen on the same
 patients, so it looks a little better than it is, which makes the test of the reference cautious. ``fixed``: one named
 encoder in every column.
@@ -20,7 +23,7 @@ from .figures import signed
 from .measures import BIASED_UP, LOWER_IS_BETTER, gain
 from .multiplicity import benjamini_hochberg, holm
 from .published import Published, same_model
-from .scores import METRIC_TITLES, Encoder, Section, find_estimate, other_conditions, points, resampling
+from .scores import METRIC_TITLES, Encoder, Section, find_estimate, other_conditions, points, resampling, too_few
 from .typeset import Cell, Panel
 
 ALPHA = 0.05
@@ -73,11 +76,11 @@ def significance_rows(
             rule, other = (FIXED, fixed) if fixed else _best(section, others, target, metric)
             row = _row(section, title, target, metric, by_name[reference], rule, other)
             family.append(row | _printed(section, row, encoders, published))
-        p = np.array([np.nan if row["p_one_sided"] is None else row["p_one_sided"] for row in family])
+        p = np.array([np.nan if row["p_one_sided"] is None or row["too_few"] else row["p_one_sided"] for row in family])
         for row, p_holm, p_bh in zip(family, holm(p), benjamini_hochberg(p), strict=True):
             size = int(np.isfinite(p).sum())
             row |= {"p_holm": p_holm, "p_bh": p_bh, "family_size": size}
-            if row.get("sd_delta") is not None and size:
+            if row.get("sd_delta") is not None and size and not row["too_few"]:
                 row["mde_family"] = minimum_detectable_difference(row["sd_delta"], ALPHA / size)
             _conclude(row)
         rows += family
@@ -119,8 +122,9 @@ def _best(section: Section, others: Sequence[Encoder], target: str, metric: str)
 def _row(section: Section, title: str, target: str, metric: str, reference: Encoder, rule: str, other: Encoder | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "table": section.table, "rule": rule, "reference": reference.name, "other": other.name if other else "",
-        "other_title": other.title if other else "", "dataset": section.dataset, "dataset_title": section.title,
-        "column": title, "target": target, "metric": metric, "unit": "points", "p_one_sided": None, "paper": section.paper, "gap": "",
+        "other_title": other.title if other else "", "other_control": bool(other and other.control), "dataset": section.dataset,
+        "dataset_title": section.title, "column": title, "target": target, "metric": metric, "unit": "points", "p_one_sided": None,
+        "paper": section.paper, "gap": "", "too_few": "", "replicates": "",
     }  # fmt: skip
     own = find_estimate(section, reference, target, metric)
     theirs = find_estimate(section, other, target, metric) if other else {}
@@ -137,7 +141,8 @@ def _row(section: Section, title: str, target: str, metric: str, reference: Enco
         row |= {name: points(comparison.get(name))
                 for name in ("delta", "low", "high", "two_level_low", "two_level_high", "sd_delta", "mde", "margin")}  # fmt: skip
         row |= {name: float(comparison[name]) if comparison.get(name) else None for name in (*TESTS, "correlation", "power_margin")}
-        row["resamples_valid"] = comparison["resamples_valid"]
+        row |= {"resamples_valid": comparison["resamples_valid"], "too_few": too_few(own)}
+        row["replicates"] = max(own["replicates"], theirs["replicates"], key=int)
     return row
 
 
@@ -171,6 +176,9 @@ def _printed(section: Section, row: Mapping[str, Any], encoders: Sequence[Encode
 def _conclude(row: dict[str, Any]) -> None:
     """Outcome and verdict, once the family is complete."""
     delta = row.get("delta")
+    if row["too_few"]:
+        row |= {"outcome": "", "verdict": "not comparable", "reason": row["too_few"]}
+        return
     if delta is None or not np.isfinite(row["p_holm"]):
         row |= {"outcome": "", "verdict": "not run", "reason": row["gap"] or "no valid resample"}
         return
@@ -230,29 +238,36 @@ def significance_panels(
                      "the reference learnt something and not a comparison with the state of the art.")  # fmt: skip
     outside = [f"{one.title} {', '.join(one.columns[t] for t in labels)}" for one in sections if (labels := unprinted(one, published))]
     notes += [f"Measured but not tested, because the paper prints no such column: {'; '.join(outside)}."] if outside else []
+    notes += _trained_once(best)
     notes += _attainable(best)
     gaps: dict[str, list[str]] = {}
+    few: dict[str, list[str]] = {}
     for row in best:
-        if row["verdict"] == "not run":
+        if row["verdict"] == "not run" or row["too_few"]:
             metric = METRIC_TITLES[row["metric"]]
             where = row["column"] if metric in row["column"] else f"{row['column']} {metric}"
-            gaps.setdefault(row["reason"], []).append(f"{row['dataset_title']} {where}")
+            (few if row["too_few"] else gaps).setdefault(row["reason"], []).append(f"{row['dataset_title']} {where}")
+    if few:
+        columns = "; ".join(f"{', '.join(where)} ({reason})" for reason, where in few.items())
+        notes.append(f"Not tested, without a mark and not of the family: {columns}. So few agree with each other in every resample, and a "
+                     "small p says little; it stands in the CSV all the same.")  # fmt: skip
     notes += [f"– {', '.join(where)}: {reason}" for reason, where in gaps.items()]
 
-    others = list(dict.fromkeys((row["other"], row["other_title"]) for row in rows if row["rule"] == FIXED))
+    others = {row["other"]: row["other_title"] + " (control)" * row["other_control"] for row in rows if row["rule"] == FIXED}
     fixed = {(r["other"], r["dataset"], r["target"], r["metric"]): r for r in rows if r["rule"] == FIXED}
     against = [
         [row["dataset_title"], row["column"], METRIC_TITLES[row["metric"]],
-         *(_fixed_cell(fixed[name, row["dataset"], row["target"], row["metric"]]) for name, _ in others)]
+         *(_fixed_cell(fixed[name, row["dataset"], row["target"], row["metric"]]) for name in others)]
         for row in best
     ]  # fmt: skip
     title = f"{reference.title} against the best other encoder of each column"
     panels = [Panel(title, header, table, "llllrrrrrc" + "c" * printed, notes, lead=4)]
     if others:
         panels.append(Panel(f"{reference.title} against each fixed baseline",
-                            ["Data", "Column", "Metric", *(title for _, title in others)], against,
+                            ["Data", "Column", "Metric", *others.values()], against,
                             "lll" + "c" * len(others),
-                            ["Δ in points and mark; each baseline is a family of its own for Holm. All else: in the CSV."],
+                            ["Δ in points and mark; each baseline is a family of its own for Holm. –: no value, or beside Δ too few "
+                             "patients to be tested. All else: in the CSV."],
                             lead=3))  # fmt: skip
     return panels
 
@@ -269,9 +284,21 @@ def _attainable(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _trained_once(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the columns that rest on one training run of each encoder's probe or decoder, whose luck no resample of patients holds."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row["replicates"] == "1":
+            found.setdefault(row["dataset_title"], []).append(METRIC_TITLES[row["metric"]])
+    where = "; ".join(f"{title} ({', '.join(dict.fromkeys(metrics))})" for title, metrics in found.items())
+    return [f"Trained once (one replicate): {where}. p and the interval leave out the luck of training there."] if found else []
+
+
 def _numbers(row: Mapping[str, Any]) -> list[str]:
     if row.get("delta") is None:
         return ["–"] * 5
+    if row["too_few"]:
+        return [signed(row["delta"]), "–", "–", "–", "–"]
     interval = f"[{signed(row['low'])}, {signed(row['high'])}]" if row.get("low") is not None else "–"
     return [signed(row["delta"]), interval, _p(row["p_one_sided"]), _p(row["p_two_sided"]), _p(row["p_holm"])]
 

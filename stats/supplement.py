@@ -414,7 +414,7 @@ def _rank_cell(row: Mapping[str, str]) -> Cell:
 
 
 def _learning_curves(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Table:
-    """AUPRC against the number of images that the probe learned from."""
+    """AUPRC against the number of images in the set to learn from."""
     rows, panels = [], []
     by_name = {encoder.name: encoder for encoder in encoders}
     for one in sections:
@@ -428,12 +428,21 @@ def _learning_curves(sections: Sequence[Section], encoders: Sequence[Encoder]) -
         of = {(r["encoder"], int(r["train_images"])): r for r in found if (r["target"], r["metric"]) == (target, "auprc")}
         present = [e for e in encoders if any((e.name, n) in of for n in counts)]
         lines = [[_name(e), *(_points_cell(of.get((e.name, n), {})) for n in counts)] for e in present]
-        notes = [f"AUPRC of {one.columns.get(target, target)} with that many training images, the full probe last; the smaller sets lie "
-                 f"in the larger. [95 % percentile interval], {resampling(one)}, at most 1000 of them used. Other labels and AUROC: in "
-                 "the CSV."]  # fmt: skip
+        notes = [f"AUPRC of {one.columns.get(target, target)} with that many images in the set to learn from, the full probe last; the "
+                 f"smaller sets lie in the larger. {_learned(one)}[95 % percentile interval], {resampling(one)}, at most 1000 of them "
+                 "used. Other labels and AUROC: in the CSV."]  # fmt: skip
         panels.append(Panel(one.title, ["Encoder", *(f"{n:,}" for n in counts)], lines, notes=notes))
     panels = panels or _nothing("No learning curve was measured: the predictions carry no smaller training sets.")
-    return Table("learning_curves", "Learning curves", "Score against the number of training images, points", CURVE_COLUMNS, rows, panels)
+    return Table(
+        "learning_curves", "Learning curves", "Score against the size of the set to learn from, points", CURVE_COLUMNS, rows, panels
+    )
+
+
+def _learned(one: Section) -> str:
+    """What of a set the probes learn from, which is not all that the number of its images counts."""
+    runs = max((int(row["replicates"]) for row in one.more.get("learning_curves") or [] if row["replicates"]), default=0)
+    folds = f", and each of the {runs} probes learns from {runs - 1} of the set's {runs} folds" if runs > 1 else ""
+    return f"Not every image need have every label{folds if one.facts.get('replicates') == 'folds' else ''}. "
 
 
 def curve_target(found: Sequence[Mapping[str, str]]) -> str | None:

@@ -13,19 +13,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .compare import Settings
+from .compare import Settings, enough_resamples
 from .errors import SettingError, SpecError, StatsError
 from .facts import DATA_COLUMNS, ENCODER_COLUMNS, table1, table2
 from .overlaps import overlap_table, read_overlap, with_copies
 from .own import write_own
-from .provenance import Sidecar, csv_bytes, forget, read_sidecar, sha256, write_artifact
+from .provenance import Sidecar, check_folder, csv_bytes, forget, read_sidecar, sha256, write_artifact
 from .published import Published
 from .scores import SCORE_COLUMNS, TASKS, Encoder, read_section, refuse_mixed_versions, score_cells, score_panel
 from .significance import SIGNIFICANCE_COLUMNS, significance_panels, significance_rows
@@ -160,6 +159,7 @@ your own predictions (--csv):
   Optional everywhere   dataset, replicate (fold or seed, a whole number), patient_id (in every row or in none; without it
                         images count as independent, and every table says so), study_id (of a patient), sex, age_band, view,
                         site (subgroups)
+  Other columns are not read, and named.
   Every encoder must have the same samples with the same truth. Which ones are controls is told by --controls, with the
   names of the column encoder: --controls "Random ViT" "Raw pixels". Replicates are folds of one training set (all of them, once each: each
   learned from all folds but its own and scored the same test samples) or seeds; say which by --replicates, because folds resemble
@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                          "other encoder that the reference is tested against, never bold or underlined")  # fmt: skip
     options.add_argument("--replicates", choices=("folds", "seeds"),
                          help="what the column replicate counts; of folds it is known how much of their training they share")  # fmt: skip
-    options.add_argument("--resamples", type=int, metavar="B", help="bootstrap resamples (default 2000)")
+    options.add_argument("--resamples", type=int, metavar="B", help="bootstrap resamples, at least 50 (default 2000)")
     options.add_argument("--seed", type=int, help="of every draw (default 0)")
     options.add_argument("--unit", choices=("patient", "study", "image"), help="what is resampled (default patient)")
     options.add_argument("--margin", type=float, help="fraction below which a difference does not matter (default 0.02)")
@@ -207,7 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _writable(out)
         if csvs:
-            spec = write_own(csvs, out / "work", reference, Settings(**{"resamples": 2000, **given}), controls or (), replicates)
+            settings = Settings(**given | {"resamples": enough_resamples(given.get("resamples", 2000))})
+            spec = write_own(csvs, out / "work", reference, settings, controls or (), replicates)
+            for file, columns in read_spec(spec)["unread"].items():
+                print(f"{file}: columns that are not read: {', '.join(columns)}")
         written = write_tables(spec, out)
         print(f"{written.folder}: {written.facts['summary']}")
         if csvs:
@@ -219,17 +222,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _writable(out: Path) -> None:
-    """A folder, or a place where one can be made, with folders in it where folders will be; nothing is made yet.
+    """A place for the tables, with folders in it where folders will be.
 
     Raises:
-        SettingError: a file stands there or above it, or the folder is not to be written to.
+        SettingError: see `stats.provenance.check_folder`, or a file stands where a folder will be.
     """
-    there = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists() or place.is_symlink())
-    if not there.is_dir():
-        raise SettingError("--out", f"{out}" + (", which is a file" if there == out.absolute() else f", but {there.name} is a file"),
-                           "a folder", "name another folder")  # fmt: skip
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise SettingError("--out", f"{out}, which cannot be written to", "a folder that you may write to", "name another folder")
+    check_folder(out)
     for inner in (out / "work", out / PAGE):
         if inner.exists() and not inner.is_dir():
             raise SettingError("--out", f"{out}, in which {inner.name} is a file", "a folder", "name another folder")

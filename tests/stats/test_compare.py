@@ -288,7 +288,7 @@ def test_command_line_needs_no_learning_library(results):
     """`python -m stats.compare` runs where torch and scikit-learn are not even imported."""
     folder = results.write("linear_probe", "toy", "good", results.probe_rows(1.0))
     code = ("import sys; from stats import compare, tables\n"
-            f"compare.main(['--task', 'linear_probe', '--dataset', 'toy', '--reference', 'good', '--resamples', '10', "
+            f"compare.main(['--task', 'linear_probe', '--dataset', 'toy', '--reference', 'good', '--resamples', '50', "
             f"'--out', '{OUT}', '{folder}'])\n"
             "heavy = {'torch', 'sklearn', 'radbench', 'transformers'} & set(sys.modules)\n"
             "sys.exit(f'imported {heavy}' if heavy else 0)")  # fmt: skip
@@ -351,6 +351,17 @@ def test_other_mistakes_have_named_errors(results, capsys):
         compare("linear_probe", "toy", "nan", [diverged], OUT)
     with pytest.raises(SystemExit, match="EncoderMissing"):
         main(["--task", "linear_probe", "--dataset", "toy", "--reference", "x", "--out", OUT, str(folder)])
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (["--resamples", "49"], "SettingError: --resamples: got 49; expected a whole number, at least 50"),
+    (["--out", "/proc/x"], "SettingError: --out: got /proc/x, which cannot be written to"),
+])  # fmt: skip
+def test_settings_of_the_command_line_are_checked_before_anything_is_read(results, words, told):
+    """Fewer resamples than a configuration may ask for, and a folder that cannot be made, end with one sentence."""
+    with pytest.raises(SystemExit, match=told):
+        main(["--task", "linear_probe", "--dataset", "toy", "--reference", "x", "--out", OUT, "nowhere", *words])
+    assert not list(results.root.iterdir())
 
 
 def test_blank_patient_ids_fall_back_to_images_and_say_so(results):

@@ -85,6 +85,21 @@ def test_the_intervals_of_means_over_labels_and_of_reports_cover():
     assert len(shares) == 4 and all(between(share, 0.93, 0.97) for share in shares.values()), shares
 
 
+def test_the_interval_moved_against_its_bias_covers_where_the_percentile_interval_does_not():
+    """The mean AUPRC of weak encoders over rare labels lies in few percentile intervals and in nearly all that are moved; BCa between."""
+    shares = study.coverage_of_auprc(219, (30, 9, 13, 15, 21, 7, 9, 5), study.WEAK, STUDIES, 300, seed=15)
+    assert shares["percentile, printed"] < 0.5 < shares["BCa"] < shares["shifted"] and shares["shifted"] > 0.8
+    shares = study.coverage_of_auprc(1500, (400,), study.SHIFT, STUDIES, 300, seed=16)
+    assert all(between(share, 0.92, 0.97) for share in shares.values()), shares
+
+
+def test_few_positives_find_too_much():
+    """With three positive images far too many equal encoders have a p below 0.3 %; with fifteen the test at 5 % keeps its level."""
+    three, fifteen = (study.level_on_few_positives(219, count, STUDIES, 400, seed=17) for count in (3, 15))
+    assert three["p below 0.3 % (for comparison)"] > 0.02 > fifteen["p below 0.3 % (for comparison)"]
+    assert between(fifteen["bootstrap, AUPRC"], 0.04, 0.06)
+
+
 def test_the_true_calibration_error_is_that_of_a_large_sample():
     """The truth against which intervals of the calibration error are held is what a million images show, and 0 where perfect."""
     middle, grid = study.chances(1000, 100)

@@ -87,6 +87,14 @@ def test_replicates_enter_by_their_mean():
     np.testing.assert_allclose(same.covariance, delong(target, scores[:2]).covariance, rtol=1e-12)
 
 
+@pytest.mark.parametrize("target", [np.zeros(6), np.ones(6), np.array([])])
+@pytest.mark.filterwarnings("error")
+def test_a_missing_class_is_named(target):
+    """Without a positive or without a negative the error says how many there are and that both are needed, and numpy warns of nothing."""
+    with pytest.raises(ValueError, match=rf"delong: got {int(target.sum())} positives of {target.size} images; expected both classes"):
+        delong(target, np.zeros((2, target.size)))
+
+
 def test_equal_encoders_and_lonely_classes():
     """Two equal scores have p = 1/2; a class with one patient has no variance and no p."""
     target, scores = proc_data()

@@ -79,6 +79,20 @@ def test_values_and_interval_are_scikit_learns_and_the_bootstraps():
     assert [float(cell["low"]), float(cell["high"])] == pytest.approx([100 * interval.low, 100 * interval.high], abs=1e-6)
 
 
+def test_what_guessing_scores_is_that_of_this_test_set():
+    """CSV and figures hold the mean AUPRC of random scores on these very images, above the share of positives, and 50 for AUROC."""
+    frame = probe()
+    run(frame)
+    target = frame[(frame.encoder == NAMES[0]) & (frame.label == "Effusion")]["target"].to_numpy()
+    random = np.random.default_rng(0)
+    guessed = 100 * np.mean([average_precision_score(target, random.random(target.size)) for _ in range(5000)])
+    found = {r["metric"]: r["guessing"] for r in rows("classification") if r["target"] == "Effusion"}
+    assert found["auroc"] == "50.0000000000" and guessed - 100 * target.mean() > 1
+    assert float(found["auprc"]) == pytest.approx(guessed, abs=0.4)
+    page = (OUT / "page/index.html").read_text()
+    assert f"<strong>Effusion AUPRC</strong>, guessing {float(found['auprc']):.1f}<" in page and "guessing 50.0<" in page
+
+
 def test_every_table_is_there_in_three_forms():
     """Scores, significance and the four supplementary tables are written, under names without the paper's numbers."""
     run(probe(sex=["F", "M"]))
@@ -631,10 +645,10 @@ def test_other_truth_is_refused():
 
 
 @pytest.mark.parametrize(("words", "told"), [
-    (["--resamples", "0"], "--resamples: got 0; expected a whole number, at least 1"), (["--resamples", "-3"], "--resamples: got -3"),
+    (["--resamples", "49"], "--resamples: got 49; expected a whole number, at least 50"), (["--resamples", "-3"], "--resamples: got -3"),
     (["--margin", "5"], "--margin: got 5; expected a fraction above 0 and below 1"), (["--margin", "-1"], "--margin: got -1"),
     (["--margin", "0"], "--margin: got 0"), (["--margin", "nan"], "--margin: got nan"),
-    (["--out", "mine.csv"], "mine.csv, which is a file"),
+    (["--out", "mine.csv"], "mine.csv, which is a file"), (["--out", "/proc/x"], "--out: got /proc/x, which cannot be written to ("),
     (["--out", "mine.csv/below"], "--out: got mine.csv/below, but mine.csv is a file")])  # fmt: skip
 def test_settings_outside_their_range_are_named(words, told):
     """No resamples, a margin that is no fraction and a file as the folder end with one sentence, and nothing is written."""
@@ -656,6 +670,161 @@ def test_few_patients_are_pointed_out(patients):
     frame["patient_id"] = [f"p{int(image.split('.')[0]) % 10}" for image in frame["image_id"]]
     run(frame)
     assert "too few for an interval" not in "".join(path.read_text() for path in OUT.glob("*.md"))
+
+
+def one_is_right(patients: int, positive: int = 1) -> pd.DataFrame:
+    """An encoder that is always right on a class of so many patients, one that guesses and a control, 60 patients with two images."""
+    random, target = np.random.default_rng(5), np.repeat(np.arange(60) < patients, 2) == bool(positive)
+    scores = {"right": np.where(target, 0.8, 0.2) + 0.1 * random.random(120), "guess": random.random(120),
+              "control": np.where(target, 0.9, 0.1)}  # fmt: skip
+    return pd.concat([
+        pd.DataFrame({"encoder": name, "image_id": [f"i{k}" for k in range(120)], "patient_id": [f"p{k // 2}" for k in range(120)],
+                      "label": "Hernia", "target": target.astype(int), "score": score.round(4)})
+        for name, score in scores.items()])  # fmt: skip
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+@pytest.mark.parametrize("patients", [3, 9, 10])
+def test_nothing_is_significant_on_a_handful_of_patients_of_a_class(patients, positive):
+    """With fewer than ten patients of a class a column keeps its p but has no mark, no place in the family and no claim on the page."""
+    run(one_is_right(patients, positive), "--controls", "control")
+    best = {r["metric"]: r for r in rows("significance") if r["rule"] != "fixed"}
+    text, page = (OUT / "significance.md").read_text(), (OUT / "page/index.html").read_text()
+    assert {r["n_negative_units" if positive == 0 else "n_positive_units"] for r in rows("classification")} == {str(patients)}
+    assert all(float(r["p_one_sided"]) < 0.1 for r in best.values())
+    lines = [line for line in text.splitlines() if line.startswith("| own")]
+    if patients == 10:
+        assert {r["outcome"] for r in best.values()} == {"significant_improvement"} and all("✓✓" in line for line in lines[:2])
+        assert "Not tested" not in text and "in 2 of 2 tested columns (controls aside), Holm" in page
+        return
+    reason = f"too few {'positives' if positive else 'negatives'}: {patients} patients, of at least 10"
+    assert {(r["outcome"], r["p_holm"], r["family_size"], r["mde_family"], r["reason"]) for r in best.values()} == {
+        ("", "", "0", "", reason)
+    }
+    assert len(lines) == 4 and not [line for line in lines if "✓" in line or "✗" in line]
+    assert f"Not tested, without a mark and not of the family: own Hernia AUPRC, own Hernia AUROC ({reason})." in text
+    assert "Differences could not be tested: too few patients." in page
+    frame = one_is_right(patients, positive)
+    run(frame[frame["encoder"] != "control"])
+    page = (OUT / "page/index.html").read_text()
+    assert re.search(rf"ahead of guess by [\d.]+ \({reason}\)\.", page) and "zero excluded" not in page
+
+
+@pytest.mark.parametrize(("patients", "told"), [(3, "Too few patients to tell: Hernia"), (30, "Zero excluded: Hernia")])
+def test_a_control_that_is_better_on_few_patients_is_listed_as_such(patients, told):
+    """An encoder below a control on a handful of positive patients is listed apart, whatever its interval excludes."""
+    run(one_is_right(patients), "--controls", "right", "control", "--reference", "guess")
+    assert told in re.sub("<[^>]+>", "", (OUT / "page/index.html").read_text())
+
+
+def test_columns_of_few_patients_leave_the_family_of_the_others_alone():
+    """Beside a label of three positive patients the p Holm of another label is that of a family without it, and the page counts both."""
+    frame = pd.concat([one_is_right(3), one_is_right(30).assign(label="Edema")])
+    run(frame, "--controls", "control")
+    best = {(r["target"], r["metric"]): r for r in rows("significance") if r["rule"] != "fixed"}
+    p = sorted(float(best["Edema", metric]["p_one_sided"]) for metric in ("auprc", "auroc"))
+    assert min(float(best["Edema", metric]["p_holm"]) for metric in ("auprc", "auroc")) == pytest.approx(2 * p[0])
+    assert {r["family_size"] for r in best.values()} == {"2"}
+    assert "2 more could not be tested: too few patients." in (OUT / "page/index.html").read_text()
+
+
+def test_few_images_of_a_structure_have_no_mark():
+    """A segmentation of nine patients is not called better or worse, whatever p; of ten it is."""
+    for patients in (9, 10):
+        frame = segmented()
+        run(frame[(frame["structure"] == "right") & frame["image_id"].isin([f"i{k}" for k in range(patients)])])
+        best = [r for r in rows("significance") if r["rule"] != "fixed"]
+        assert [(r["outcome"] == "") == (patients == 9) for r in best] == [True]
+
+
+def test_the_headline_counts_columns_in_which_a_control_is_better():
+    """A significant column in which a control beats the reference is counted beside, and those without marks are not counted as won."""
+
+    def headline(control_wins: bool) -> str:
+        frame = one_is_right(30)
+        if control_wins:  # the reference errs a little, the control never
+            frame["score"] = frame["score"].where((frame["encoder"] != "right") | (frame["image_id"] != "i0"), 0.0)
+        lost = frame.assign(score=frame["score"].where(frame["encoder"] != "guess", frame["target"]))  # the other is right here
+        run(pd.concat([frame, lost.assign(label="Edema"), lost.assign(label="Mass")]), "--controls", "control", "--resamples", "200")
+        return (OUT / "page/index.html").read_text()
+
+    assert "best other encoder in 2 of 6 tested columns (controls aside; below a control in 2 of them), Holm" in headline(True)
+    assert "best other encoder in 2 of 6 tested columns (controls aside), Holm" in headline(False)
+
+
+def test_table_of_tests_names_controls_and_single_runs():
+    """The column of a control is headed so, and a note says where p leaves out the luck of training: with one replicate, not with three."""
+    run(one_is_right(30), "--controls", "control")
+    text = (OUT / "significance.md").read_text()
+    assert "| Data | Column | Metric | guess | control (control) |" in text
+    assert "Trained once (one replicate): own (AUPRC, AUROC). p and the interval leave out the luck of training there." in text
+    run(pd.concat([one_is_right(30).assign(replicate=k) for k in range(3)]), "--controls", "control")
+    assert "Trained once" not in (OUT / "significance.md").read_text()
+
+
+def test_sizes_and_positives_are_told_by_column():
+    """Where labels have different images the note gives the range of both counts, and how many images of each column have the finding."""
+    frame = probe()
+    frame = frame[(frame["label"] != "Effusion") | frame["image_id"].isin([f"{i}.png" for i in range(60)])]
+    run(frame)
+    text = (OUT / "classification.md").read_text().replace("\\_", "_")
+    assert "; 60 to 90 test images of 30 to 45 patients, by column." in text
+    found = {r["target"]: r for r in rows("classification") if r["metric"] == "auprc"}
+    told = ", ".join(f"{label} {found[label]['n_positive']} of {size} ({float(found[label]['guessing']):.1f})"
+                     for label, size in (("Effusion", 60), ("Lung_Opacity", 90)))  # fmt: skip
+    assert f"Images with the finding, of all, and the AUPRC of guessing: {told}." in text and "No interval to be relied on" not in text
+    run(one_is_right(3))
+    assert "no test: Hernia (too few positives: 3 patients, of at least 10)." in (OUT / "classification.md").read_text()
+
+
+def test_intervals_beside_their_value_are_named():
+    """Columns whose resamples lie a tenth of the interval's width beside the value are named with their encoders, and no others."""
+    random, target = np.random.default_rng(2), np.arange(150) < 12
+    labels = [pd.DataFrame({"encoder": name, "image_id": [f"i{k}" for k in range(150)], "patient_id": [f"p{k}" for k in range(150)],
+                            "label": label, "target": target.astype(int),
+                            "score": (skill * target + random.normal(size=150)).round(4)})
+              for name, skill in (("weak", 0.3), ("strong", 3.0)) for label in "abcdefgh"]  # fmt: skip
+    run(pd.concat(labels), "--resamples", "300")
+    beside = {}
+    for r in rows("classification"):
+        value, median, low, high = (float(r[name]) for name in ("value", "median", "low", "high"))
+        if abs(median - value) > 0.1 * (high - low):
+            beside.setdefault(f"{r['column']}", []).append(r["encoder_title"])
+        if r["metric"] == "auprc" and r["target"] == "Agg-8":
+            assert 0 <= float(r["shifted_low"]) < float(r["shifted_high"]) <= 100
+            assert (high - float(r["shifted_high"]) > 0.18 * (high - low)) == (r["encoder"] == "weak")
+    note = next(line for line in (OUT / "classification.md").read_text().splitlines() if "beside the value" in line)
+    assert beside["Agg-8 AUPRC"] == ["weak"] and len(beside) < 10
+    told = "; ".join(f"{column} ({', '.join(who)})" for column, who in beside.items())
+    assert f"width: {told}. These" in note
+
+
+@pytest.mark.parametrize("column", ["subject_id", "Patient_ID", "PatientID", "patient", "patientid", "patinet_id"])
+def test_another_name_of_patient_id_is_refused(column):
+    """A column that seems to name patients is not passed over in silence: the right name is said, and nothing is written."""
+    told = refused(probe().rename(columns={"patient_id": column}), PredictionsError)
+    assert f"mine.csv: got a column {column} and no patient_id; expected patient_id (did you mean this?)" in told
+    probe().assign(**{column: "x"}).to_csv("mine.csv", index=False)  # beside patient_id it is one that is not read
+    write_own(["mine.csv"], Path("work"), None, Settings(resamples=5))
+
+
+def test_columns_that_are_not_read_are_named(capsys):
+    """The command prints every column that it does not read, by file, and nothing where it reads all."""
+    frame = probe(sex=["F", "M"])
+    run(frame.rename(columns={"sex": "Sex"}).assign(age=45, patient_age="x"))
+    assert "mine.csv: columns that are not read: Sex, age, patient_age\n" in capsys.readouterr().out
+    run(frame)
+    assert "not read" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("empty", ["", " ", "-- ."])
+def test_a_report_without_a_reference_is_refused(empty):
+    """A reference text without a word is refused with its line, where words are counted; an empty hypothesis is not."""
+    reports = pd.DataFrame({"encoder": "a", "image_id": [f"i{k}" for k in range(12)], "reference": "no effusion", "hypothesis": "no"})
+    assert "mine.csv line 5: got a reference without a word; expected a report in every row" in refused(
+        reports.assign(reference=["no effusion"] * 3 + [empty] + ["no effusion"] * 8), PredictionsError)  # fmt: skip
+    run(reports.assign(hypothesis=empty))
+    assert {float(r["value"]) for r in rows("reports") if r["metric"] == "rouge_l"} == {0.0}
 
 
 def test_a_file_given_twice_is_refused():
@@ -700,7 +869,7 @@ def test_command_line_needs_no_learning_library():
     """`python -m stats.tables --csv` runs where torch, scikit-learn and the rest of the project are not imported."""
     probe().to_csv("mine.csv", index=False)
     code = ("import sys; from stats import tables\n"
-            "tables.main(['--csv', 'mine.csv', '--out', 'tables', '--resamples', '5'])\n"
+            "tables.main(['--csv', 'mine.csv', '--out', 'tables', '--resamples', '50'])\n"
             "heavy = {'torch', 'sklearn', 'radbench', 'transformers', 'PIL'} & set(sys.modules)\n"
             "sys.exit(f'imported {heavy}' if heavy else 0)")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": ""},

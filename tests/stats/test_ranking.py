@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from stats.ranking import auroc, average_precision, average_precision_and_auroc
+from stats.ranking import auroc, average_precision, average_precision_and_auroc, guessed_average_precision
 
 SCORES = {
     "distinct": lambda r, n: r.random(n),
@@ -39,6 +39,21 @@ def test_equals_scikit_learn_with_sample_weight(kind, n_positive):
         if positives and negatives:
             assert abs(area[b] - roc_auc_score(target, score, sample_weight=weight)) <= 1e-14
     assert seen[0] >= 1 and seen[1] >= 1 and seen[2] >= 10
+
+
+@pytest.mark.parametrize(("positives", "images"), [(1, 7), (3, 30), (9, 219), (20, 40), (5, 5)])
+def test_what_guessing_scores_is_the_mean_of_scikit_learn_over_random_scores(positives, images):
+    """The expected average precision of random scores is scikit-learn's mean over 4,000 of them, to four standard errors."""
+    random, target = np.random.default_rng(images), np.arange(images) < positives
+    found = np.array([average_precision_score(target, random.random(images)) for _ in range(4000)])
+    error = found.std() / np.sqrt(found.size)
+    assert guessed_average_precision(positives, images) == pytest.approx(found.mean(), abs=4 * error + 1e-12)
+
+
+def test_without_a_positive_nothing_can_be_guessed():
+    """What guessing scores is undefined without a positive, and the share of positives among very many images."""
+    assert np.isnan(guessed_average_precision(0, 9))
+    assert guessed_average_precision(300_000, 1_000_000) == pytest.approx(0.3, abs=1e-4)
 
 
 def test_counts_mean_repetition():

@@ -15,7 +15,7 @@ from PIL import Image
 
 from stats.figures import example_bands, nice_ticks
 from stats.page import read_markdown
-from stats.report import main, write_report
+from stats.report import collapse_verdict, main, write_report
 from stats.tables import write_tables
 from stats.typeset import Cell, Panel, markdown
 
@@ -102,6 +102,26 @@ def test_every_encoder_and_every_gap_is_named(page):
     assert WHY.replace("&", "&amp;") in page
     assert PRETRAINING_GAP in page and "The stage has not been run yet." in page
     assert "1 of 4 encoders not run" in page and "segmentation: epochs 3 of 100" in page and "The features have collapsed." in page
+
+
+@pytest.mark.parametrize("last, verdict", [
+    ({}, "No sign of collapse."), ({"feature_rank": 6.0, "feature_sd": 0.12, "feature_cosine": 0.94}, "No sign of collapse."),
+    ({"feature_sd": 0.09}, "The features have narrowed."), ({"feature_rank": 4.0}, "The features have narrowed."),
+    ({"feature_cosine": 0.96}, "The features have narrowed."), ({"feature_rank": 1.9}, "The features have collapsed."),
+    ({"feature_sd": 0.009}, "The features have collapsed."), ({"feature_cosine": 0.996}, "The features have collapsed."),
+])  # fmt: skip
+def test_each_sign_of_collapse_counts_alone(last, verdict):
+    """SD, rank and cosine each decide alone whether features have narrowed or collapsed; what loses less than half is no sign."""
+    healthy = {"feature_sd": 0.2, "feature_rank": 10.0, "feature_cosine": 0.9}
+    log = pd.DataFrame([healthy] * 60 + [healthy | last] * 60)
+    assert collapse_verdict(log) == verdict
+
+
+def test_one_noisy_row_is_no_verdict():
+    """A last row of a healthy run that looks collapsed, or of a collapsed run that looks healthy, does not decide."""
+    healthy, collapsed = (pd.DataFrame({"feature_sd": [0.2] * 100, "feature_rank": [10.0] * 50 + [rank] * 50}) for rank in (10.0, 1.2))
+    healthy.loc[99, "feature_rank"], collapsed.loc[99, "feature_rank"] = 1.2, 4.0
+    assert collapse_verdict(healthy) == "No sign of collapse." and collapse_verdict(collapsed) == "The features have collapsed."
 
 
 def test_page_names_no_sample(page):
@@ -196,6 +216,12 @@ def test_an_encoder_below_a_control_is_called_so(results):
     Path("spec.json").write_text(json.dumps(spec))
     write_report("spec.json", "results/report")
     assert "No encoder is below a control in any column." in read()
+
+
+def test_a_page_that_cannot_be_written_is_a_sentence(page):
+    """A folder that cannot be made ends with a named error."""
+    with pytest.raises(SystemExit, match="SettingError: --out: got /proc/x, which cannot be written to"):
+        main(["--spec", "spec.json", "--out", "/proc/x"])
 
 
 def test_nothing_at_all_is_a_page(results):

@@ -27,7 +27,7 @@ SKILL = {"best": 2.0, "middle": 1.5, "quick": 1.4, "raw": 0.1}
 SECONDS = {"best": 40.0, "middle": 60.0, "quick": 5.0, "raw": 10.0}
 
 
-def build(results: Results) -> None:
+def build(results: Results, **facts) -> None:
     """Three encoders and a control on one data set per task, with groups, smaller training sets, sizes and costs."""
     sex = dict(zip(results.patients, np.where(np.arange(120) // 2 % 3 == 0, "F", "M"), strict=True))
     cards = {}
@@ -42,7 +42,7 @@ def build(results: Results) -> None:
         probe["sex"] = probe["patient_id"].map(sex)
         curve = pd.concat([results.probe_rows(SKILL[name] * share, k).assign(train_images=n) for n, share in ((30, 0.4), (100, 0.7))])
         folders["linear_probe"].append(
-            results.write("linear_probe", "probe", name, probe, {"seconds": 1.5, "device": "cpu"}, curve, learned=300)
+            results.write("linear_probe", "probe", name, probe, {"seconds": 1.5, "device": "cpu"}, curve, learned=300, **facts)
         )
         masks = results.segmentation_rows(0.5 + 0.2 * SKILL[name], k)
         folders["segmentation"].append(results.write("segmentation", "masks", name, masks, {"seconds": 3.0, "device": "cpu"}))
@@ -178,7 +178,17 @@ def test_learning_curve_rises_to_the_full_probe(written):
         own = [r for r in rows("tables/learning_curves") if (r["encoder"], r["target"], r["metric"]) == (encoder, "Agg-6", "auprc")]
         assert [int(r["train_images"]) for r in own] == [30, 100, 300]
         assert float(own[-1]["value"]) == pytest.approx(float(full[encoder]), abs=1e-6)
-    assert "| Encoder | 30 | 100 | 300 |" in Path("results/tables/learning_curves.md").read_text()
+    text = Path("results/tables/learning_curves.md").read_text()
+    assert "| Encoder | 30 | 100 | 300 |" in text and "Not every image need have every label. " in text
+
+
+def test_the_curve_says_what_each_probe_learns_from(results):
+    """Where replicates are folds, the table says that each probe learns from two of three folds; of seeds it does not."""
+    for kind in ("folds", "seeds"):
+        build(results, replicates=kind)
+        write_tables("spec.json", "results/tables")
+        text = Path("results/tables/learning_curves.md").read_text()
+        assert ("each of the 3 probes learns from 2 of the set's 3 folds. " in text) == (kind == "folds")
 
 
 def test_cost_is_summed_by_stage_and_device(written):
@@ -228,7 +238,7 @@ def test_the_page_draws_all_of_it(written):
     page = Path("results/report/index.html").read_text(encoding="utf-8")
     parts = dict(re.findall(r'<section id="(\w+)".*?>(.*?)</section>', page, flags=re.S))
     for name, words in (("ranks", "All tasks, mean ranks: Best 1"), ("calibration", "% said"), ("subgroups", "best minus worst group"),
-                        ("learning", "over training images"), ("cost", "Mean rank over seconds")):  # fmt: skip
+                        ("learning", "over images to learn from"), ("cost", "Mean rank over seconds")):  # fmt: skip
         drawings = re.findall(r'<svg[^>]*role="img"[^>]*aria-label="([^"]*)"', parts[name])
         assert drawings and any(words.removeprefix("% ") in text for text in drawings), name
         assert "<table>" in parts[name], name

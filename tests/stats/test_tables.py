@@ -14,6 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from stats.compare import Settings, compare
 from stats.errors import ProtocolMismatch, SpecError
 from stats.published import Published
+from stats.scores import other_conditions
 from stats.tables import main, write_tables
 
 from .conftest import SIX, Results, write_sidecar
@@ -107,6 +108,25 @@ def test_another_test_set_is_not_comparable(results, monkeypatch):
     judged = [row for row in rows("table3") if row["published"] and row["value"] and row["target"] == "Lung Opacity"]
     assert judged and {row["verdict"] for row in judged} == {"not comparable"}
     assert all("120 test images, the paper has 3000" in row["reason"] for row in judged if "reduced" not in row["reason"])
+
+
+@pytest.mark.parametrize(("found", "same"), [(2969, False), (2970, True), (3030, True), (3031, False)])
+def test_a_test_set_is_of_the_papers_size_up_to_a_hundredth(found, same):
+    """A test set up to 1 % larger or smaller than the paper's is comparable, one image more is not and both sizes are told."""
+    told = "" if same else f"{found} test images, the paper has 3000"
+    assert other_conditions({"n_images": str(found), "n_patients": "1"}, (3000, "images")) == told
+    assert bool(other_conditions({"n_images": "1", "n_patients": str(found)}, (3000, "studies"))) != same
+
+
+def test_a_site_that_gives_a_label_away_is_named(results):
+    """Table 3 names the labels that the site alone predicts with an AUROC of 0.6 or more, with the number, and no others."""
+    build(results)
+    sites = {"Cardiomegaly": {"A": [30, 10], "B": [10, 30]}, "Pleural Effusion": {"A": [23, 20], "B": [20, 20]},
+             "Lung Opacity": {"A": [30, 20], "B": [20, 30]}}  # fmt: skip
+    facts = json.loads(Path("results/index/probe/meta.json").read_text())["facts"]
+    write_sidecar(results.root / "results/index/probe", "index", "index/probe", facts | {"label_sites": sites})
+    write_tables("spec.json", "results/tables")
+    assert "The site alone predicts LO 60, CM 75 (AUROC of" in Path("results/tables/table3.md").read_text()
 
 
 @pytest.fixture
