@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from . import artifact
-from .config import load
+from .config import DataPart, load
 from .datasets import known_releases
 from .errors import ConfigError, run_entry_point
 from .plan import Plan
@@ -27,6 +27,7 @@ PUBLISHED = artifact.ROOT / "results" / "published" / "splits.csv"
 SPLITS_OF = {"train+val": ("train", "val"), "all": ("train", "val", "test")}
 IDS = 8  # printed at most; the rest stands in the file that is named
 GPU_TFLOPS, UTILISATION = 790.0, 0.45  # bf16 matrix rate of an H200; share of it that an eager SDPA step reaches
+IMAGES_PER_PATIENT = 1.6  # of phantoms, on average
 CPU_GFLOPS = 60.0  # one core, float32, as measured for these networks
 
 
@@ -173,7 +174,7 @@ def _pretraining(plan: Plan) -> None:
 
     for name, run in plan.config.pretrain.items():
         protocol = from_overrides(Protocol, run.protocol, f"pretrain.{name}.protocol")
-        images = [_count(plan, part.dataset) for part in run.data]
+        images = [_count(plan, part) for part in run.data]
         gap = plan.run_gap(name)
         if gap or None in images:
             print(f"- {'missing ' if gap else 'unknown '} {name}: {gap or 'the indexes are not made yet'}; "
@@ -184,13 +185,19 @@ def _pretraining(plan: Plan) -> None:
               f"{gflop / (GPU_TFLOPS * UTILISATION * 3.6e6):.2f} H200 hours or {gflop / CPU_GFLOPS / 3600:.1f} CPU-core hours")  # fmt: skip
 
 
-def _count(plan: Plan, dataset: str) -> int | None:
-    """Images of a data set: from its index, or for generated ones the expected number."""
-    folder = Path("results/index") / dataset
-    if (folder / "meta.json").exists():
-        return artifact.read(folder).facts.get("images")
-    entry = plan.config.datasets[dataset]
-    return round(entry.generate["patients"] * 1.6) if entry.reader == "phantom" else None
+def _count(plan: Plan, part: DataPart) -> int | None:
+    """Images of the splits and sites that a run learns from: from the index, or for generated data the expected number."""
+    if _indexed(part.dataset):
+        index = Index(Path("results/index") / part.dataset)
+        rows = index.rows(sites=part.sites)
+        return len(rows) if part.splits is None else int(np.isin(index["split"][rows].astype(str), part.splits).sum())
+    entry = plan.config.datasets[part.dataset]
+    if entry.reader != "phantom":
+        return None
+    sites = entry.generate.get("sites") or {"A": 1.0}
+    of_sites = sum(sites.get(name, 0) for name in part.sites or sites) / sum(sites.values())
+    of_splits = sum(entry.shares.get(name, 0) for name in part.splits or ()) if part.splits is not None else 1
+    return round(entry.generate["patients"] * IMAGES_PER_PATIENT * of_sites * of_splits)
 
 
 def step_gflop(protocol) -> float:

@@ -349,7 +349,6 @@ def _row(dataset: str, record: Record, image: Decoded, root: Path) -> dict:
 
 
 def _facts(work: Path, table: pd.DataFrame, structures: list[str], quarantined: int, patient_ids: bool) -> dict:
-    frontal = table["view"].isin(FRONTAL)
     labels = {}
     for column in (name for name in table.columns if name.startswith("labels.")):
         labels[column.removeprefix("labels.")] = {
@@ -358,8 +357,7 @@ def _facts(work: Path, table: pd.DataFrame, structures: list[str], quarantined: 
             for split in splits.SHARES for part in [table[column][table["split"] == split]]
         }  # fmt: skip
     return {
-        "images": len(table), "patients": int(table["patient_id"].nunique()), "patient_ids": patient_ids,
-        "frontal": int(frontal.sum()), "lateral": int((table["view"] == "LATERAL").sum()), "quarantined": quarantined,
+        **_counts(table), "patient_ids": patient_ids, "quarantined": quarantined,
         "splits": {split: {"images": int((table["split"] == split).sum()),
                            "patients": int(table["patient_id"][table["split"] == split].nunique()),
                            "sha256": artifact.file_hash(work / "splits" / f"{split}.txt")} for split in splits.SHARES},
@@ -368,8 +366,15 @@ def _facts(work: Path, table: pd.DataFrame, structures: list[str], quarantined: 
         "reports": int((table["report"] != "").sum()),
         "sites": {str(name): int(count) for name, count in table["site"].value_counts().sort_index().items()},
         "formats": {str(name): int(count) for name, count in table["source_format"].value_counts().sort_index().items()},
+        "parts": {split: {str(site): _counts(part) for site, part in table[table["split"] == split].groupby("site")}
+                  for split in splits.SHARES},
         "views": {str(name): int(count) for name, count in table["view"].value_counts().sort_index().items()},
     }  # fmt: skip
+
+
+def _counts(table: pd.DataFrame) -> dict[str, int]:
+    return {"images": len(table), "patients": int(table["patient_id"].nunique()), "frontal": int(table["view"].isin(FRONTAL).sum()),
+            "lateral": int((table["view"] == "LATERAL").sum())}  # fmt: skip
 
 
 def _label_sites(test: pd.DataFrame) -> dict[str, dict[str, list[int]]]:

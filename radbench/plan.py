@@ -191,8 +191,8 @@ class Plan:
             "cards": {name: self._cards(name) for name in self.encoders},
             "runs": {run: f"results/pretrain/{run}/meta.json" for run in config.pretrain},
             "learned": {name: parts for name in self.encoders if (parts := self._learned(name))},
-            "table1": {"parts": {name: [part.model_dump(exclude={"dataset"}) for run in config.pretrain.values() for part in run.data
-                                        if part.dataset == name] for name in pretraining},
+            "table1": {"parts": {name: [{"run": run} | part.model_dump(exclude={"dataset"}) for run, entry in config.pretrain.items()
+                                        for part in entry.data if part.dataset == name] for name in pretraining},
                        "indexes": [f"results/index/{name}/meta.json" for name in pretraining],
                        "names": {name: datasets[name].title or name for name in pretraining},
                        "paper": {name: datasets[name].paper for name in pretraining if datasets[name].paper}},

@@ -24,7 +24,10 @@ QUANTITIES = {"subjects": "patients", "images": "images", "frontal": "frontal", 
 
 
 def table1(spec: Mapping[str, Any], published: Published, sidecars: list[Sidecar]) -> tuple[list[dict[str, Any]], list[Panel]]:
-    """Subjects, images and views of the pretraining data, counted on disk, beside the paper's."""
+    """Subjects, images and views of the pretraining data, counted on disk, beside the paper's.
+
+    Counted are the splits and sites that some run learns from (``parts`` of the spec); a note says it of each run that leaves some out.
+    """
     paper_names = spec.get("paper") or {}
     rows, lines, notes = [], [], []
     for address in spec.get("indexes") or []:
@@ -36,6 +39,12 @@ def table1(spec: Mapping[str, Any], published: Published, sidecars: list[Sidecar
             sidecars.append(sidecar)
             facts, reason = sidecar.facts, sidecar.reason
         title = (spec.get("names") or {}).get(dataset, dataset)
+        parts = (spec.get("parts") or {}).get(dataset) or []
+        if facts:
+            notes += [f"{title}: {run} learned from {words}, {_used(facts, own)['images']:,} images."
+                      for run in dict.fromkeys(part["run"] for part in parts)
+                      if (words := _limits(own := [part for part in parts if part["run"] == run]))]  # fmt: skip
+            facts = _used(facts, parts)
         paper = paper_names.get(dataset, "")
         line: list[Cell | str] = [title]
         for quantity, fact in QUANTITIES.items():
@@ -43,6 +52,8 @@ def table1(spec: Mapping[str, Any], published: Published, sidecars: list[Sidecar
             why = reason
             if quantity == "subjects" and facts.get("patient_ids") is False:
                 measured, why = None, "the data carry no patient ids"
+            elif quantity == "subjects" and facts and measured is None:
+                why = "some patients are in several sites, so those of a part are not known"
             rows.append(_data_row(dataset, title, quantity, measured, paper, published, why))
             printed = rows[-1]["published"]
             beside = "" if printed is None else f"paper {printed:,}"
@@ -61,6 +72,31 @@ def table1(spec: Mapping[str, Any], published: Published, sidecars: list[Sidecar
             lines.append([f"{paper}, published", *(f"{values[quantity]:,}" for quantity in QUANTITIES)])
     header = ["Data", *QUANTITIES]
     return rows, [Panel("Pretraining data", header, lines, "l" + "r" * len(QUANTITIES), list(dict.fromkeys(notes)))]
+
+
+def _used(facts: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The facts of an index with the counts of some parts of it, each image once; patients None where sites share some."""
+    if not parts or any(part["splits"] is None and not part["sites"] for part in parts):
+        return facts
+    cells = [(split, site, counts) for split, of_split in facts["parts"].items() for site, counts in of_split.items()]
+    used = [counts for split, site, counts in cells
+            if any((part["splits"] is None or split in part["splits"]) and (not part["sites"] or site in part["sites"])
+                   for part in parts)]  # fmt: skip
+    totals: dict[str, int | None] = {fact: sum(counts[fact] for counts in used) for fact in QUANTITIES.values()}
+    if sum(counts["patients"] for _, _, counts in cells) != facts["patients"]:
+        totals["patients"] = None
+    return {**facts, **totals}
+
+
+def _limits(parts: Sequence[Mapping[str, Any]]) -> str:
+    """Which splits and sites a run learns from, in words; empty where it leaves nothing out."""
+    if any(part["splits"] is None and not part["sites"] for part in parts):
+        return ""
+    return " and ".join(
+        " of ".join([*([f"split {', '.join(part['splits'])}"] if part["splits"] is not None else []),
+                     *([f"site {', '.join(part['sites'])}"] if part["sites"] else [])])
+        for part in parts
+    )  # fmt: skip
 
 
 def _data_row(dataset: str, title: str, quantity: str, measured: int | None, paper: str, published: Published, why: str) -> dict[str, Any]:
@@ -191,10 +227,12 @@ def _same_attribute(attribute: str, found: Any, printed: str) -> bool:
 
     >>> _same_attribute("parameters", 85799424, "86 M"), _same_attribute("resolution", 224, "224^2")
     (True, True)
+    >>> _same_attribute("architecture", "ResNet50", "ResNet-50"), _same_attribute("architecture", "ViT-G/14", "ViT-g/14")
+    (True, False)
     """
     if attribute == "parameters" and (text := re.fullmatch(r"(\d+)(?:\.(\d+))? ([MB])", printed)):
         unit = {"M": 1e6, "B": 1e9}[text[3]]
         return f"{float(found) / unit:.{len(text[2] or '')}f}" == printed.split()[0]
     if attribute == "resolution":
         return str(found) == printed.split("^")[0]
-    return str(found).lower() == printed.lower()
+    return str(found).replace("-", "") == printed.replace("-", "")  # the case stays: ViT-g and ViT-G are two networks

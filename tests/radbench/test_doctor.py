@@ -2,13 +2,16 @@
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from radbench import doctor
+from radbench.config import DataPart, Dataset
 from radbench.errors import ConfigError
 from radbench.index import Spec, build_index
+from radbench.pretrain import Images, Protocol, Source
 from radbench.store import Index
 
 
@@ -46,6 +49,50 @@ def test_sizes_are_held_against_the_papers(phantom_folder, tmp_path, monkeypatch
     lines = doctor._compared("data", [stated[0] | {"count": "1", "unit": "studies"}], {})
     assert lines[0].startswith(f"- data, all: {len(set(index['study_id']))} studies, the paper has 1 (+")
     assert "  - 1 left out: in no table of the owner: extra.png" in doctor._not_kept("data")
+
+
+def part(splits=None, sites=()) -> DataPart:
+    return DataPart(dataset="data", splits=splits, sites=list(sites))
+
+
+def test_pretraining_counts_the_images_that_a_run_learns_from(phantom_folder, tmp_path, monkeypatch):
+    """Of an index the images of the run's splits and sites count, as pretraining takes them; without one there is no number."""
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(phantom_folder, tmp_path / "folder")
+    rows = pd.read_csv(folder / "metadata.csv", dtype=str)
+    rows["site"] = ["A" if int(name, 36) % 2 else "B" for name in rows["subject_id"].str[-1]]
+    rows.to_csv(folder / "metadata.csv", index=False)
+    plan = SimpleNamespace(config=SimpleNamespace(datasets={"data": Dataset(reader="folder")}))
+    assert doctor._count(plan, part()) is None
+    build_index("data", Spec("folder", root=os.fspath(folder)), tmp_path / "results")
+    index = Index(tmp_path / "results" / "index" / "data")
+    in_train, of_a = index["split"] == "train", index["site"] == "A"
+    for wanted, rows in ((part(), index["split"] != ""), (part(["train"]), in_train), (part(sites=["A"]), of_a),
+                         (part(["train"], ["A"]), in_train & of_a)):  # fmt: skip
+        assert doctor._count(plan, wanted) == rows.sum() > 0
+        assert doctor._count(plan, wanted) == len(Images(tmp_path / "results", [Source(**wanted.model_dump())]))
+    assert (in_train & of_a).sum() < min(in_train.sum(), of_a.sum())
+
+
+def test_generated_images_are_counted_before_they_are_made(tmp_path, monkeypatch):
+    """Of phantoms the expected number is given: 1.6 images of each patient, of the run's share of sites and splits."""
+    monkeypatch.chdir(tmp_path)
+    generated = Dataset(reader="phantom", generate={"patients": 100, "seed": 1, "sites": {"A": 0.6, "B": 0.4}})
+    plan = SimpleNamespace(config=SimpleNamespace(datasets={"data": generated}))
+    counts = [doctor._count(plan, wanted) for wanted in (part(), part(sites=["A"]), part(["train"]), part(["train", "val"], ["B"]))]
+    assert counts == [160, 96, 112, 51]
+
+
+def test_operations_of_a_step_are_those_of_its_passes():
+    """One step is a target pass of all tokens, a context pass with its backward of 30 %, and four predictor passes with theirs."""
+    protocol = Protocol(image_size=40, patch=4, width=10, depth=2, heads=2, predictor_width=6, predictor_depth=3, predictor_heads=2)
+
+    def block(tokens: int, width: int) -> int:
+        weights = 2 * tokens * 12 * width**2  # query, key, value, projection (4 w^2), MLP (8 w^2): a product is two operations
+        return weights + 2 * 2 * tokens**2 * width  # scores, and their sum over values
+
+    target, context, predictor = 2 * block(100, 10), 3 * 2 * block(30, 10), 4 * 3 * 3 * block(30 + 18, 6)
+    assert doctor.step_gflop(protocol) * 1e9 == pytest.approx(target + context + predictor, rel=1e-12)
 
 
 @pytest.mark.parametrize("content", [None, "a: [", "just text"])

@@ -85,6 +85,22 @@ def test_published_split_lists_hold_every_image_once(folder, tmp_path):
     assert sorted(lines) == sorted(index["image_id"])
 
 
+def test_parts_are_counted_by_split_and_site(folder, tmp_path):
+    """The facts count images, patients and views of every split and site, and these add up to the whole."""
+    edit_table(folder, lambda rows: rows.assign(site=["A" if int(name, 36) % 2 else "B" for name in rows["subject_id"].str[-1]]))
+    meta = index_of(folder, tmp_path).meta
+    index = pd.read_parquet(meta.file("index.parquet"))
+    for split, of_split in meta.facts["parts"].items():
+        for site, counts in of_split.items():
+            part = index[(index["split"] == split) & (index["site"] == site)]
+            views = [int((part["view"] == "LATERAL").sum()), int(part["view"].isin(["PA", "AP", "AP_SUPINE", "FRONTAL"]).sum())]
+            assert [counts["lateral"], counts["frontal"]] == views
+            assert [counts["images"], counts["patients"]] == [len(part), part["patient_id"].nunique()]
+    cells = [counts for of_split in meta.facts["parts"].values() for counts in of_split.values()]
+    assert all(sum(counts[fact] for counts in cells) == meta.facts[fact] for fact in ("images", "patients", "frontal", "lateral"))
+    assert len(cells) > 3
+
+
 def test_a_given_split_is_kept(folder, tmp_path):
     """A split column decides; where it has no val, a tenth of the training patients becomes val."""
 
