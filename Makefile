@@ -10,7 +10,8 @@ DIRECTORY ?= .
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
-ROOT_OPTION := $(if $(ROOT),--config root="$(shell realpath -m "$(ROOT)")")
+# --directory leads elsewhere, so the root is made absolute; whether it is there is for the configuration to say
+ROOT_OPTION := $(if $(ROOT),--config root="$(if $(filter /%,$(firstword $(ROOT))),$(ROOT),$(CURDIR)/$(ROOT))")
 
 .PHONY: run test lint doctor encoder environment
 
@@ -23,9 +24,11 @@ $(VENV)/.installed: requirements.txt
 	touch $@
 
 run: environment
+	@{ mkdir -p "$(DIRECTORY)" && test -w "$(DIRECTORY)"; } 2>/dev/null || { echo "DIRECTORY=$(DIRECTORY): results cannot be written there;" \
+	  "name a folder that you may write to: make run DIRECTORY=path/to/folder" >&2; exit 2; }
 	PATH="$(BIN):$$PATH" snakemake --cores $(CORES) --rerun-incomplete --configfile "$(CONFIG)" --directory "$(DIRECTORY)" $(ROOT_OPTION)
-	@echo; sed -n '1,24p' "$(DIRECTORY)/results/tables/table3.md"
-	@echo; cd "$(DIRECTORY)" && echo "Tables: $$PWD/results/tables/" && echo "Report: $$PWD/results/report/index.html"
+	@echo; cd "$(DIRECTORY)" && sed -n '1,24p' results/tables/table3.md && echo && \
+	  echo "Tables: $$PWD/results/tables/" && echo "Report: $$PWD/results/report/index.html"
 
 test: environment
 	PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST)
@@ -34,8 +37,8 @@ lint: environment
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && PATH="$(BIN):$$PATH" lint-imports && $(BIN)/snakefmt -l 140 --check Snakefile
 
 doctor: environment
-	PATH="$(BIN):$$PATH" python -m radbench.doctor --config $(CONFIG) $(if $(ROOT),--root "$(ROOT)")
+	PATH="$(BIN):$$PATH" python -m radbench.doctor --config "$(CONFIG)" $(if $(ROOT),--root "$(ROOT)")
 
 encoder: environment
-	test -n "$(NAME)" || { echo "which name? next: make encoder NAME=my_encoder" >&2; exit 1; }
-	PATH="$(BIN):$$PATH" python -m radbench.check --new $(NAME)
+	@test -n "$(NAME)" || { echo "which name? make encoder NAME=my_encoder writes encoders/my_encoder.py" >&2; exit 2; }
+	PATH="$(BIN):$$PATH" python -m radbench.check --new "$(NAME)"
