@@ -6,12 +6,16 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import yaml
 
 from radbench import doctor
-from radbench.config import DataPart, Dataset
+from radbench.artifact import ROOT
+from radbench.config import DataPart, Dataset, load
 from radbench.errors import ConfigError
 from radbench.index import Spec, build_index
+from radbench.plan import Plan
 from radbench.pretrain import Images, Protocol, Source
+from radbench.protocol import from_overrides
 from radbench.store import Index
 
 
@@ -81,6 +85,18 @@ def test_generated_images_are_counted_before_they_are_made(tmp_path, monkeypatch
     plan = SimpleNamespace(config=SimpleNamespace(datasets={"data": generated}))
     counts = [doctor._count(plan, wanted) for wanted in (part(), part(sites=["A"]), part(["train"]), part(["train", "val"], ["B"]))]
     assert counts == [160, 96, 112, 51]
+
+
+def test_costs_follow_from_the_images_that_are_learned(tmp_path, monkeypatch, capsys):
+    """The line of a run prints its images, epochs and operations of an image, and the hours that these take."""
+    monkeypatch.chdir(tmp_path)
+    plan = Plan(load(yaml.safe_load((ROOT / "config" / "config.yaml").read_text()), ROOT / "config" / "config.yaml"))
+    doctor._pretraining(plan)
+    said = capsys.readouterr().out
+    of_image = doctor.step_gflop(from_overrides(Protocol, plan.config.pretrain["radjepa"].protocol, "protocol"))
+    for run, images in (("radjepa", 1920), ("radjepa_control", 1152)):
+        hours = images * 12 * of_image / doctor.CPU_GFLOPS / 3600
+        assert f"ready    {run}: {images} images x 12 epochs x {of_image:.2f} GFLOP = " in said and f"or {hours:.1f} CPU-core hours" in said
 
 
 def test_operations_of_a_step_are_those_of_its_passes():
