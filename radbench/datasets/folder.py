@@ -5,6 +5,7 @@ The reader looks at names and tables only; pixels are decoded once, by radbench.
 
 import dataclasses
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +19,7 @@ VIEWS = {"PA": "PA", "AP": "AP", "AP_SUPINE": "AP_SUPINE", "AP SUPINE": "AP_SUPI
          "LL": "LATERAL", "L": "LATERAL", "OTHER": "OTHER", "UNKNOWN": "UNKNOWN", "": "UNKNOWN"}  # fmt: skip
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validate": "val", "validation": "val", "test": "test"}
 LABEL_VALUES = (1.0, 0.0, -1.0)
+NOT_GIVEN = ("", "U", "UNKNOWN", "NA", "N/A", "NAN", "NONE")  # of sex and age
 WORDS = {"yes": "1", "true": "1", "no": "0", "false": "0"}  # in the place of 1 and 0
 #: what other tables call the two columns that have to be there
 OTHER_NAMES = {"image": ("filename", "file", "file name", "path", "image path", "image id", "img"),
@@ -70,6 +72,10 @@ def records(root: Path, options: Options) -> list[Record]:
     extra_masks = _structures(root, table)
     labels = {name: _label_values(path, table, name) for name in options.labels}
 
+    sexes, ages = table["sex"].map(columns.sex), table["age"].map(columns.age)
+    _say_lost(path, table["sex"], sexes == "", "M, F or O")
+    _say_lost(path, table["age"], ages.isna(), f"years from 0 to {columns.MAX_AGE}, or 045Y, 006M, 012W, 010D")
+
     found = []
     for row, (image, subject) in enumerate(zip(table["image"], table["subject_id"], strict=True)):
         masks = list(extra_masks.get(image, ()))
@@ -78,7 +84,7 @@ def records(root: Path, options: Options) -> list[Record]:
         found.append(Record(
             image_id=_identifier(image), patient_id=subject, study_id=table["study_id"].iat[row],
             view=VIEWS[table["view"].iat[row].upper()], split=SPLITS.get(table["split"].iat[row].lower(), ""),
-            site=table["site"].iat[row], sex=columns.sex(table["sex"].iat[row]), age=columns.age(table["age"].iat[row]),
+            site=table["site"].iat[row], sex=sexes.iat[row], age=ages.iat[row],
             path=_inside(root / "images", image, path), labels={name: values[row] for name, values in labels.items()},
             masks=tuple(masks), report=texts[row],
         ))  # fmt: skip
@@ -146,6 +152,14 @@ def _check_rows(path: Path, table: pd.DataFrame) -> None:
             names = list(per_subject[per_subject > 1].index[:3])
             raise DataError(path, f"{int((per_subject > 1).sum())} subjects lie in two splits, such as {names}",
                             fix="put all images of a subject into one split")  # fmt: skip
+
+
+def _say_lost(path: Path, given: pd.Series, blank: pd.Series, allowed: str) -> None:
+    """Say on stderr which values of a column were given and are taken as not given."""
+    lost = blank & ~given.str.upper().isin(NOT_GIVEN)
+    if lost.any():
+        print(f"WARNING: {path}: {given.name} of {int(lost.sum())} of {len(given)} rows is taken as not given, such as "
+              f"{', '.join(map(repr, given[lost].unique()[:3]))}; expected {allowed}", file=sys.stderr)  # fmt: skip
 
 
 def _label_values(path: Path, table: pd.DataFrame, name: str) -> list[float]:

@@ -193,7 +193,7 @@ def test_a_wrong_table_is_a_named_error(folder, tmp_path, message):
     assert "metadata.csv" in str(caught.value)
 
 
-def test_tables_of_spreadsheets_are_read(folder, tmp_path):
+def test_tables_of_spreadsheets_are_read(folder, capsys):
     """Semicolons, spaces around names, labels in words, sexes and ages as people and DICOM write them mean what they say."""
     given = {"age": ["045Y", "006M", "026W", "61", "400", "-3", "x"], "sex": ["m", "Female", "M", "F", "9", "", "male"]}
     words = {"1": "Yes", "0": "FALSE", "-1": "-1", "": ""}
@@ -211,6 +211,8 @@ def test_tables_of_spreadsheets_are_read(folder, tmp_path):
     np.testing.assert_equal([record.labels for record in records], [record.labels for record in plain])
     assert [record.sex for record in records[:7]] == ["M", "F", "M", "F", "", "", "M"]
     np.testing.assert_allclose([record.age for record in records[:7]], [45, 0.5, 0.5, 61, np.nan, np.nan, np.nan])
+    said = capsys.readouterr().err
+    assert "sex of" in said and "such as '9'; expected M, F or O" in said and "such as '400', '-3', 'x'; expected years" in said
 
 
 def test_findings_are_known_in_any_case(folder):

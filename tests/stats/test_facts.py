@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from .conftest import write_sidecar
 
 from stats.facts import _same_attribute, table1
 from stats.published import Published
+
+from .conftest import write_sidecar
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 
