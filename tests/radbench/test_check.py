@@ -56,11 +56,11 @@ def test_verdict_lines_name_the_failure(monkeypatch, capsys):
 
 def test_options_of_the_command_line(tmp_path, capsys):
     """`--option` checks another row of a wrapper: its card, its page and its title are those of the option."""
-    assert check.check("timm:test_vit2.r160_in1k", ["pooling=cls", "image_size=80"])["FAIL"] == 0
+    assert check.check("timm:test_vit.r160_in1k", ["pooling=cls", "image_size=80"])["FAIL"] == 0
     lines = printed(capsys)
     assert "(pooling cls, image_size 80)" in lines[0] and any("(3, 80, 80)" in line for line in lines)
     assert any("pooling is the cards" in line and line.startswith("  ok") for line in lines)
-    assert (tmp_path / "cards" / "timm_test_vit2.r160_in1k_pooling=cls_image_size=80.md").is_file()
+    assert (tmp_path / "cards" / "timm_test_vit.r160_in1k_pooling=cls_image_size=80.md").is_file()
 
 
 KNOWN = {"size": Option(224), "field": Option(1.0), "switch": Option(False), "side": Option(224, (224, 448)), "names": Option([]),
