@@ -214,7 +214,7 @@ def load(values: Mapping[str, Any], path: Path | str) -> Config:
         options = dataset.options
         if options.get("labels") == "auto":
             labels = known_labels(dataset.reader, Path(root or ""))  # imports pandas, which takes a second
-            if not labels:
+            if not labels and dataset.reader == "folder":
                 print(f"{_where(path, ['datasets', name, 'options', 'labels'])}: no column of {root}/metadata.csv is a known finding, so "
                       "nothing is probed; next: name the label columns here", file=sys.stderr)  # fmt: skip
             options = options | {"labels": labels}
