@@ -31,6 +31,7 @@ KNOWN_FINDINGS = tuple(dict.fromkeys((
     "Lung Lesion", "Pleural Effusion", "Pleural Other", "Fracture", "Aortic enlargement", "Calcification", "ILD",
     "Nodule/Mass", "Pleural effusion", "Pleural thickening", "Pulmonary fibrosis", "Tuberculosis",
 )))  # fmt: skip
+OWN_COLUMNS = ("image", "subject_id", "study_id", "view", "sex", "age", "site", "source", "split", "mask")  # of metadata.csv, in any case
 MASK_STRUCTURE = "lungs"  # what the single `mask` column holds
 
 
@@ -53,6 +54,9 @@ def records(root: Path, options: Options) -> list[Record]:
     """
     table = _read_table(root / "metadata.csv")
     path = root / "metadata.csv"
+    taken = {*table.columns, *options.labels}
+    table = table.rename(columns={name: name.lower() for name in table.columns
+                                  if name not in options.labels and name.lower() in OWN_COLUMNS and name.lower() not in taken})  # fmt: skip
     if not options.subject_ids and "image" in table.columns:
         table["subject_id"] = table["image"].map(_identifier)
     for column in ("image", "subject_id", *options.labels):

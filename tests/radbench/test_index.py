@@ -221,6 +221,15 @@ def test_findings_are_known_in_any_case(folder):
     assert {"cardiomegaly", "Lung_opacity"} <= set(folder_module.known_labels(folder))
 
 
+def test_columns_are_known_in_any_case(folder):
+    """Capital letters in the table's own columns change no record: a split, a view or a mask is not passed over."""
+    edit_table(folder, lambda rows: rows.assign(split="train", age="61", sex="F"))
+    plain = folder_module.records(folder, folder_module.Options())
+    edit_table(folder, lambda rows: rows.rename(columns={name: name.title() for name in folder_module.OWN_COLUMNS}))
+    assert "Split" in (folder / "metadata.csv").read_text() and any(record.masks for record in plain)
+    assert [repr(record) for record in folder_module.records(folder, folder_module.Options())] == [repr(record) for record in plain]
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfei\0m\0", b"im\xe9ge,subject_id\n", b"", b"PK\x03\x04\0\0"])
 def test_a_table_that_is_no_text_is_named_when_labels_are_looked_for(folder, content):
     """Whatever a spreadsheet saved as metadata.csv, looking for its label columns is a DataError with the path."""
