@@ -257,7 +257,7 @@ def coverage_of_auprc(images: int, positives: Iterable[int], shift: float, studi
         interval = percentile_interval(samples)
         ends = (interval.low, interval.high), bca_interval(samples, value[0], jackknife), shifted_interval(samples, value[0])
         hits += [low <= truth <= high for low, high in ends]
-    return dict(zip(("percentile, printed", "BCa", "shifted"), hits / studies, strict=True))
+    return dict(zip(("percentile (in the tables)", "BCa", "shifted"), hits / studies, strict=True))
 
 
 def chances(images: int, positives: int) -> tuple[float, np.ndarray]:
@@ -567,13 +567,13 @@ def remarks(text: str) -> str:
     low, high = outside(text, "## Share of 95 %", 93, 97), outside(text, "## Share of studies", 4, 6)
     return "\n\n".join([
         "## What stands out",
-        "Intervals that hold the truth in fewer than 93 or more than 97 % of the studies: " + ("; ".join(low) or "none") + ".",
-        "Tests at 5 % that find something in fewer than 4 or more than 6 %: " + ("; ".join(high) or "none") + ".",
+        "Intervals that hold the truth in fewer than 93 or more than 97 % of the studies:", "\n".join(low) or "- none",
+        "Tests at 5 % that find something in fewer than 4 or more than 6 %:", "\n".join(high) or "- none",
     ]) + "\n"  # fmt: skip
 
 
 def outside(text: str, heading: str, least: float, most: float) -> list[str]:
-    """Cells of the Markdown tables below headings that start so, as "column, row (number)"."""
+    """Rows with such cells in the Markdown tables below headings that start so, as "- row (corner): column number; column number"."""
     found, header, inside = [], [], False
     for line in text.splitlines():
         if line.startswith("#"):
@@ -584,8 +584,9 @@ def outside(text: str, heading: str, least: float, most: float) -> list[str]:
         elif not header:
             header = cells
         elif inside and not cells[0].startswith("---"):
-            found += [f"{column}{', ' * bool(cells[0])}{cells[0]} ({cell})" for column, cell in zip(header[1:], cells[1:], strict=True)
-                      if "for comparison" not in column and not least <= float(cell) <= most]  # fmt: skip
+            row = [f"{column} {cell}" for column, cell in zip(header[1:], cells[1:], strict=True)
+                   if "for comparison" not in column and not least <= float(cell) <= most]  # fmt: skip
+            found += [f"- {cells[0]} ({header[0]}): {'; '.join(row)}"] if row else []
     return found
 
 

@@ -88,7 +88,7 @@ def test_the_intervals_of_means_over_labels_and_of_reports_cover():
 def test_the_interval_moved_against_its_bias_covers_where_the_percentile_interval_does_not():
     """The mean AUPRC of weak encoders over rare labels lies in few percentile intervals and in nearly all that are moved; BCa between."""
     shares = study.coverage_of_auprc(219, (30, 9, 13, 15, 21, 7, 9, 5), study.WEAK, STUDIES, 300, seed=15)
-    assert shares["percentile, printed"] < 0.5 < shares["BCa"] < shares["shifted"] and shares["shifted"] > 0.8
+    assert shares["percentile (in the tables)"] < 0.5 < shares["BCa"] < shares["shifted"] and shares["shifted"] > 0.8
     shares = study.coverage_of_auprc(1500, (400,), study.SHIFT, STUDIES, 300, seed=16)
     assert all(between(share, 0.92, 0.97) for share in shares.values()), shares
 
@@ -150,7 +150,8 @@ def test_the_whole_study_runs_by_one_command(capsys, monkeypatch, tmp_path):
 
 def test_what_stands_out_is_named():
     """Each number outside its range is named with column and row, none inside, and the plain t, which is there to be wrong, is not."""
-    tables = study.table("test set", {"a": {"AUPRC": 0.929, "AUROC": 0.93}, "b": {"AUPRC": 0.95, "AUROC": 0.971}})
-    levels = study.table("", {"": {"t": 0.061, "plain t (for comparison)": 0.2}})
+    tables = study.table("test set", {"a": {"AUPRC": 0.929, "AUROC": 0.93}, "b": {"AUPRC": 0.92, "AUROC": 0.971}})
+    levels = study.table("runs", {"3": {"t": 0.061, "plain t (for comparison)": 0.2}})
     text = study.remarks(f"## Share of 95 % intervals\n\n{tables}\n\n## Share of studies that\n\n{levels}\n\n## Power\n\n{levels}\n")
-    assert "97 % of the studies: AUPRC, a (92.9); AUROC, b (97.1)." in text and "than 6 %: t (6.1)." in text
+    assert "97 % of the studies:\n\n- a (test set): AUPRC 92.9\n- b (test set): AUPRC 92.0; AUROC 97.1\n\n" in text
+    assert text.endswith("than 6 %:\n\n- 3 (runs): t 6.1\n")
