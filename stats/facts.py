@@ -200,11 +200,13 @@ def _encoder_row(encoder: Encoder, attribute: str, measured: Any, card: Any, pub
         verdict, reason = "not comparable", TRAINING_DATA
     elif found in (None, ""):
         verdict, reason = "not run", encoder.reason or "neither measured nor on the card"
+    elif not encoder.measured:  # a card alone is what somebody wrote
+        agrees = "agrees with" if _same_attribute(attribute, found, printed) else "differs from"
+        verdict, reason = "not run", f"the encoder was not loaded; its card {agrees} the paper"
     elif _same_attribute(attribute, found, printed):
         verdict, reason = "reproduced", "same" + (" after rounding" if attribute == "parameters" else "")
     else:
-        source = "measured on the loaded encoder" if measured is not None else "from the card"
-        verdict, reason = "differs", published.inconsistency(encoder.paper_name, attribute) or source
+        verdict, reason = "differs", published.inconsistency(encoder.paper_name, attribute) or "on the loaded encoder"
     return {"encoder": encoder.name, "title": encoder.title, "control": encoder.control, "attribute": attribute,
             "measured": measured, "card": card, "published_row": row, "published": printed, "verdict": verdict,
             "reason": reason}  # fmt: skip

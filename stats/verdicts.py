@@ -97,8 +97,9 @@ def _encoder_verdicts(published: Published, encoder_rows: Sequence[Mapping[str, 
             rows.append(base | {"verdict": "not comparable", "reason": TRAINING_DATA})
         elif not answers:
             rows.append(base | {"verdict": "not run", "reason": f"no encoder of this run is the paper's {model}"})
-        rows += [base | {"encoder": r["encoder"], "measured": r["card"] if r["measured"] is None else r["measured"],
-                         "verdict": r["verdict"], "reason": r["reason"]} for r in answers]  # fmt: skip
+        for r in answers:
+            measured = r["card"] if r["measured"] is None and r["verdict"] != "not run" else r["measured"]
+            rows.append(base | {"encoder": r["encoder"], "measured": measured, "verdict": r["verdict"], "reason": r["reason"]})
     return rows
 
 

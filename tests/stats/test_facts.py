@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from stats.facts import _same_attribute, table1
+from stats.facts import _same_attribute, table1, table2
 from stats.published import Published
+from stats.scores import Encoder
 
 from .conftest import write_sidecar
 
@@ -55,3 +56,16 @@ def test_patients_of_several_sites_are_not_added_up(tmp_path):
 def test_architectures_are_compared_by_their_letters(found, printed, same):
     """A hyphen makes no other network, and a capital does: ViT-g and ViT-G have other widths."""
     assert _same_attribute("architecture", found, printed) is same
+
+
+@pytest.mark.parametrize(
+    ("params", "verdict", "said"), [(86_580_480, "reproduced", "agrees with"), (96_000_000, "differs", "differs from")]
+)
+def test_a_card_alone_reproduces_nothing(params, verdict, said):
+    """The parameters of a loaded network are reproduced or differ; where it was not loaded there is no verdict, and the reason says what the card does."""
+    card = {"title": "RAD-DINO", "paper_name": "RAD-DINO", "params": params}
+    loaded, absent = Encoder("a", card, {"params": params}, False), Encoder("b", card, {}, False, "weights not present")
+    rows, _ = table2([loaded, absent], Published(PUBLISHED))
+    of = {row["encoder"]: row for row in rows if row["attribute"] == "parameters"}
+    assert of["a"]["verdict"] == verdict
+    assert (of["b"]["verdict"], of["b"]["reason"]) == ("not run", f"the encoder was not loaded; its card {said} the paper")
