@@ -62,7 +62,7 @@ def test_architectures_are_compared_by_their_letters(found, printed, same):
     ("params", "verdict", "said"), [(86_580_480, "reproduced", "agrees with"), (96_000_000, "differs", "differs from")]
 )
 def test_a_card_alone_reproduces_nothing(params, verdict, said):
-    """The parameters of a loaded network are reproduced or differ; where it was not loaded there is no verdict, and the reason says what the card does."""
+    """Parameters of a loaded network are reproduced or differ; of one that was not loaded there is no verdict, but what the card says."""
     card = {"title": "RAD-DINO", "paper_name": "RAD-DINO", "params": params}
     loaded, absent = Encoder("a", card, {"params": params}, False), Encoder("b", card, {}, False, "weights not present")
     rows, _ = table2([loaded, absent], Published(PUBLISHED))
