@@ -67,7 +67,8 @@ class Measurement:
         n_images, n_patients: of the test images that the metric is about; an image without a patient id counts as a patient.
         n_units: what is drawn (patients, studies or images) among them.
         n_positive: images with the label or the structure; None where there is no such thing.
-        n_positive_units, n_negative_units: of a label, the units that have a positive image, and those that have a negative one.
+        n_positive_units, n_negative_units: of a label, the units that have a positive image, and those that have a negative one; of a
+            mean over labels, the fewest of any.
         false_positive_images: segmentation only, images in which an absent structure is predicted.
         patient_sums: (P,) per-patient sums of the per-image metric (mean over replicates) for metrics that are means
             over images, else None; ``n_images`` is their divisor.
@@ -221,6 +222,7 @@ def _mean_over_labels(found: Sequence[Measurement], labels: set[str]) -> list[Me
                 f"Agg-{len(defined)}", metric,
                 np.mean([m.replicates for m in defined], axis=0), np.mean([m.replicate_samples for m in defined], axis=0),
                 **{name: max(getattr(m, name) for m in defined) for name in ("n_images", "n_patients", "n_units")},
+                **{name: min(getattr(m, name) for m in defined) for name in ("n_positive_units", "n_negative_units")},
                 reason=f"without {', '.join(left_out)} (undefined)" if left_out else "",
                 gaps=tuple(part for m in defined for part in m.gaps),
             )

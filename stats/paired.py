@@ -65,7 +65,8 @@ def p_corrected_resampled_t(differences: np.ndarray, overlap: float, patients: f
         interaction: I.
 
     Returns:
-        p in [0, 1]; NaN for k < 2 or a variance that is NaN; without any variance 1/2, 0 or 1 by the sign of the mean.
+        p in (0, 1); NaN for k < 2 or a variance that is NaN; without any variance 1/2 where the mean is 0, else NaN: a t of infinity
+        has no p, as in `stats.delong`.
 
     >>> # t = 0.02 / sqrt((1/5 + 0.25) * 0.00005) = 4.22 with 4 degrees of freedom
     >>> folds = np.array([0.02, 0.03, 0.01, 0.02, 0.02])
@@ -80,10 +81,13 @@ def p_corrected_resampled_t(differences: np.ndarray, overlap: float, patients: f
     if k < 2:
         return np.nan
     factor = 1 / k + overlap
-    mean, training = differences.mean(), factor * differences.var(ddof=1)
+    mean, spread = differences.mean(), differences.var(ddof=1)
+    if spread <= (1e-12 * np.abs(differences).max()) ** 2:  # equal but for the last digits
+        spread = 0.0
+    training = factor * spread
     variance = training + patient_variance(patients, training, factor * interaction)
     if variance == 0:
-        return 0.5 if mean == 0 else float(mean < 0)
+        return 0.5 if mean == 0 else np.nan
     freedom = (k - 1) * (variance / training) ** 2 if training > 0 else np.inf
     return float(t.sf(mean / np.sqrt(variance), freedom))
 

@@ -226,16 +226,17 @@ def write_atomically(path: Path, data: bytes) -> None:
 def csv_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Rows as CSV with fixed number formatting, so that equal numbers are equal bytes.
 
-    Floats carry ten decimals, integers none; None and NaN are empty.
+    Floats carry ten decimals, p values (columns that begin with ``p_``) below 1e-4 seven digits and a power of ten, since none is
+    nought; integers no decimals; None and NaN are empty.
 
-    >>> csv_bytes(["a", "b", "c"], [{"a": 0.1, "b": float("nan"), "c": "x, y"}])
-    b'a,b,c\\n0.1000000000,,"x, y"\\n'
+    >>> csv_bytes(["a", "b", "c", "p_holm"], [{"a": 0.1, "b": float("nan"), "c": "x, y", "p_holm": 2.5e-17}])
+    b'a,b,c,p_holm\\n0.1000000000,,"x, y",2.500000e-17\\n'
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_field(row.get(column)) for column in columns])
+        writer.writerow([_field(row.get(column), column.startswith("p_")) for column in columns])
     return text.getvalue().encode()
 
 
@@ -245,12 +246,14 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def _field(value: Any) -> str:
+def _field(value: Any, is_p: bool = False) -> str:
     if value is None:
         return ""
     if isinstance(value, (bool, np.bool_)):
         return "1" if value else "0"
     if isinstance(value, (float, np.floating)):
+        if is_p and 0 < value < 1e-4:
+            return f"{value:.6e}"
         return "" if not np.isfinite(value) else f"{round(float(value), 10) + 0.0:.10f}"  # + 0.0 turns -0.0 into 0.0
     return str(value)
 

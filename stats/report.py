@@ -45,8 +45,8 @@ LOG_TITLES = {
 #: Of a difference from a control.
 CLEARNESS = ("Zero excluded", "Zero not excluded", "Too few patients to tell")
 HOW_TO_READ_CONTROLS = (
-    "A control has learnt nothing from radiographs, so a worse score than the control's says that pretraining did not help there."
-    " Score, the control's score, difference and its 95 % interval:"
+    "A control has learnt nothing from radiographs, so a score that is clearly worse (zero excluded) says that pretraining did not help "
+    "there; where zero is not excluded these patients cannot tell. Score, the control's score, difference and its 95 % interval:"
 )
 HOW_TO_READ_PLOTS = (
     "Dot: score in points. Bar: 95 % interval over patients. Each column shows first the scores, then the paired "

@@ -6,9 +6,10 @@ nor is a label without a printed column on data that the paper prints, such as t
 A column with fewer than `scores.FEW` patients, of a
 label in either class, has a p in the CSV but no mark, and is not of the family: a handful of patients drawn again and again agree with
 each other, so that p is small by chance.
-Two baseline rules stand side by side. ``best``: the best other encoder of that column. It is chosen on the same
-patients, so it looks a little better than it is, which makes the test of the reference cautious. ``fixed``: one named
-encoder in every column.
+Two baseline rules stand side by side. ``best``: better than the best other encoder of that column means better than every other, so each
+p is the largest of those against the others (intersection-union test: Berger 1982, Technometrics 24:295-300), which holds its level
+however alike they are. The p against the one that came out best does not: which one that is was read off the same patients, and against
+one that errs as the reference does any small lead is significant. ``fixed``: one named encoder in every column.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ SIGNIFICANCE_COLUMNS = (
     "table", "rule", "reference", "other", "other_title", "dataset", "dataset_title", "column", "target",
     "metric", "unit", "delta", "low", "high", "two_level_low", "two_level_high", "sd_delta", "correlation",
     "mde", "mde_family", "margin", "power_margin", "p_one_sided",
-    "p_holm", "p_bh", *TESTS[1:], "family_size", "resamples_valid", "outcome", "published_outcome", "verdict", "reason",
+    "p_holm", "p_bh", *TESTS[1:], "p_against", "family_size", "resamples_valid", "outcome", "published_outcome", "verdict", "reason",
 )  # fmt: skip
 
 OUTCOME_MARKS = {"significant_improvement": "✓✓", "nonsignificant_improvement": "✓", "no_improvement": "✗"}
@@ -56,8 +57,9 @@ def significance_rows(
 
     ``delta``, its interval, ``sd_delta``, ``mde`` and ``margin`` are in points; p values are fractions, empty where a cell has no
     comparison. Each baseline is a family of its own for ``p_holm`` (which decides, at ALPHA) and ``p_bh`` (`stats.multiplicity`);
-    ``family_size`` counts its finite p. ``mde`` is that of one test at ALPHA, ``mde_family`` that of a test which Holm holds to
-    ALPHA / ``family_size``, as it does the smallest p.
+    ``family_size`` counts its finite p. Against the best other, each p is the largest over all others and ``p_against`` the one to which
+    ``p_one_sided`` belongs; ``delta`` and all else belong to the best one by value. ``mde`` is that of one test at ALPHA, ``mde_family``
+    that of a test which Holm holds to ALPHA / ``family_size``, as it does the smallest p.
 
     Args:
         sections: Tables 3 to 5, read from the statistics folders.
@@ -75,6 +77,9 @@ def significance_rows(
         for section, title, target, metric in columns:
             rule, other = (FIXED, fixed) if fixed else _best(section, others, target, metric)
             row = _row(section, title, target, metric, by_name[reference], rule, other)
+            if not fixed and row["p_one_sided"] is not None:
+                rivals = [one for one in others if one.control == row["other_control"]]
+                row |= _against_all(section, reference, rivals, target, metric)
             family.append(row | _printed(section, row, encoders, published))
         p = np.array([np.nan if row["p_one_sided"] is None or row["too_few"] else row["p_one_sided"] for row in family])
         for row, p_holm, p_bh in zip(family, holm(p), benjamini_hochberg(p), strict=True):
@@ -117,6 +122,15 @@ def _best(section: Section, others: Sequence[Encoder], target: str, metric: str)
         if values:
             return rule, max(values, key=lambda pair: gain(metric, pair[0]))[1]
     return BEST, None
+
+
+def _against_all(section: Section, reference: str, rivals: Sequence[Encoder], target: str, metric: str) -> dict[str, Any]:
+    """The largest p of each test over the rivals, and which of them the deciding one belongs to."""
+    pairs = {one.name: section.comparisons.get((reference, one.name, target, metric), {}) for one in rivals}
+    p = {test: {name: float(pair[test]) for name, pair in pairs.items() if pair.get(test)} for test in TESTS}
+    largest: dict[str, Any] = {test: max(of.values(), default=None) for test, of in p.items()}
+    against = max(p[TESTS[0]], key=p[TESTS[0]].__getitem__, default="")
+    return largest | {"p_against": against, "p_against_title": next((one.title for one in rivals if one.name == against), "")}
 
 
 def _row(section: Section, title: str, target: str, metric: str, reference: Encoder, rule: str, other: Encoder | None) -> dict[str, Any]:
@@ -228,7 +242,9 @@ def significance_panels(
             f"{best[0]['family_size'] if best else 0} tested columns of all tasks, aggregates not among them."
         ),
         'p: one-sided, of "not better", and the one that Holm adjusts; 2-sided: of "no difference in either direction", for a reader who '
-        "had no direction in mind. Both from the same resamples.",
+        "had no direction in mind. Both from the same resamples, and the largest over all others: better than the best other means better "
+        "than every other.",
+        *_largest_elsewhere(best),
         *(["Less is better in " + ", ".join(lower) + ": Δ below 0 speaks for the reference."] if lower else []),
         "The interval is two-sided and of one column: it is neither one-sided as p nor adjusted as p Holm, so it may reach past 0 beside "
         "✓✓ in a small family, or stay clear of 0 beside ✓ in a large one. The mark goes by p Holm.",
@@ -238,7 +254,7 @@ def significance_panels(
                      "the reference learnt something and not a comparison with the state of the art.")  # fmt: skip
     outside = [f"{one.title} {', '.join(one.columns[t] for t in labels)}" for one in sections if (labels := unprinted(one, published))]
     notes += [f"Measured but not tested, because the paper prints no such column: {'; '.join(outside)}."] if outside else []
-    notes += _trained_once(best)
+    notes += _training(best)
     notes += _attainable(best)
     gaps: dict[str, list[str]] = {}
     few: dict[str, list[str]] = {}
@@ -284,14 +300,35 @@ def _attainable(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _trained_once(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name the columns that rest on one training run of each encoder's probe or decoder, whose luck no resample of patients holds."""
-    found: dict[str, list[str]] = {}
+def _largest_elsewhere(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the columns whose p is against another encoder than the baseline that is shown."""
+    found = [f"{row['dataset_title']} {row['column']} {METRIC_TITLES[row['metric']]} ({row['p_against_title']})" for row in rows
+             if row.get("p_against") and row["p_against"] != row["other"]]  # fmt: skip
+    return [f"p belongs to another encoder than the baseline shown, which is the best by value: {'; '.join(found)}."] if found else []
+
+
+def _training(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What p says of training: nothing. Which columns were trained once, and which are not clear once runs are drawn as well."""
+    if all(row.get("delta") is None for row in rows):
+        return []
+    once: dict[str, list[str]] = {}
+    unclear: dict[str, list[str]] = {}
     for row in rows:
         if row["replicates"] == "1":
-            found.setdefault(row["dataset_title"], []).append(METRIC_TITLES[row["metric"]])
-    where = "; ".join(f"{title} ({', '.join(dict.fromkeys(metrics))})" for title, metrics in found.items())
-    return [f"Trained once (one replicate): {where}. p and the interval leave out the luck of training there."] if found else []
+            once.setdefault(row["dataset_title"], []).append(METRIC_TITLES[row["metric"]])
+        if not row["too_few"] and (row["p_one_sided"] or 1) < ALPHA <= (row.get("p_two_level") or 0):
+            unclear.setdefault(row["dataset_title"], []).append(f"{row['column']} {METRIC_TITLES[row['metric']]}")
+
+    def where(found: Mapping[str, list[str]]) -> str:
+        return "; ".join(f"{title} ({', '.join(dict.fromkeys(what))})" for title, what in found.items())
+
+    notes = ["p and the interval are about other patients, with these very probes and decoders: the luck of training is not in them."]
+    if once:
+        notes.append(f"Trained once (one replicate), so that nothing is known of that luck: {where(once)}.")
+    if unclear:
+        notes.append(f"p below {ALPHA} for other patients, but not for other patients and other training runs (p_two_level and the "
+                     f"two-level interval in the CSV): {where(unclear)}.")  # fmt: skip
+    return notes
 
 
 def _numbers(row: Mapping[str, Any]) -> list[str]:

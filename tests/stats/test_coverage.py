@@ -16,13 +16,17 @@ from stats.text import corpus_bleu4
 spec = importlib.util.spec_from_file_location("coverage_study", ROOT / "benchmarks" / "coverage.py")
 study = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(study)
-STUDIES = 300
+STUDIES = 1500
+FEW = 300  # where a study takes long
 
 
-def between(share: float, low: float, high: float) -> bool:
-    """Whether a share of STUDIES is compatible with a true one between low and high (each end at 0.1 %)."""
-    hits = round(share * STUDIES)
-    return binom.ppf(0.001, STUDIES, low) <= hits <= binom.ppf(0.999, STUDIES, high)
+def between(share: float, low: float, high: float, studies: int = STUDIES) -> bool:
+    """Whether a share of studies is compatible with a true one between low and high (each end at 0.1 %).
+
+    1,500 studies tell 4 to 6 % from 2.4 and from 8 %, and 93 to 97 % from 90.9 and from 98.3 %; 300 from 1 and 10.7, 88 and 99.7 %.
+    """
+    hits = round(share * studies)
+    return binom.ppf(0.001, studies, low) <= hits <= binom.ppf(0.999, studies, high)
 
 
 def test_true_auprc_is_that_of_a_large_sample():
@@ -58,6 +62,14 @@ def test_tests_of_folds_keep_their_level_on_other_training_and_test_images():
         assert "for comparison" in name or between(share, 0.04, 0.06), shares
 
 
+def test_better_than_the_best_other_keeps_its_level():
+    """Beside a near copy that is a little worse, the largest p calls at most 6 % better than an equal; that of the best other, a fifth."""
+    shares = study.level_against_the_best(171, 0.002, 0.99, STUDIES, 300, seed=18)
+    assert between(shares["the largest p"], 0.0, 0.06) and shares["p of the best other (for comparison)"] > 0.2
+    equal = study.level_against_the_best(171, 0.0, 0.5, STUDIES, 300, seed=18)
+    assert equal["the largest p"] <= equal["p of the best other (for comparison)"]
+
+
 def test_equivalence_at_the_margin_is_rare():
     """When the true difference is the margin, 4 to 6 % are called equivalent."""
     shares = study.level_at_the_margin(171, STUDIES, 300, seed=3)
@@ -87,7 +99,7 @@ def test_the_intervals_of_means_over_labels_and_of_reports_cover():
 
 def test_the_interval_moved_against_its_bias_covers_where_the_percentile_interval_does_not():
     """The mean AUPRC of weak encoders over rare labels lies in few percentile intervals and in nearly all that are moved; BCa between."""
-    shares = study.coverage_of_auprc(219, (30, 9, 13, 15, 21, 7, 9, 5), study.WEAK, STUDIES, 300, seed=15)
+    shares = study.coverage_of_auprc(219, (30, 9, 13, 15, 21, 7, 9, 5), study.WEAK, FEW, 300, seed=15)
     assert shares["percentile (in the tables)"] < 0.5 < shares["BCa"] < shares["shifted"] and shares["shifted"] > 0.8
     shares = study.coverage_of_auprc(1500, (400,), study.SHIFT, STUDIES, 300, seed=16)
     assert all(between(share, 0.92, 0.97) for share in shares.values()), shares
@@ -117,8 +129,8 @@ def test_the_true_calibration_error_is_that_of_a_large_sample():
 def test_the_interval_of_the_calibration_error_covers():
     """93 to 97 % of its intervals hold the truth, at an error of 0 too, image by image and with folds and patients."""
     for options in ({}, {"folds": 3, "of_a_patient": 2}):
-        shares = study.coverage_of_calibration_error(1500, 155, STUDIES, 300, seed=12, **options)
-        assert all(between(share, 0.93, 0.97) for share in shares.values()), (options, shares)
+        shares = study.coverage_of_calibration_error(1500, 155, FEW, 300, seed=12, **options)
+        assert all(between(share, 0.93, 0.97, FEW) for share in shares.values()), (options, shares)
 
 
 def test_the_truth_of_reports_is_that_of_a_large_sample(monkeypatch):

@@ -757,9 +757,51 @@ def test_table_of_tests_names_controls_and_single_runs():
     run(one_is_right(30), "--controls", "control")
     text = (OUT / "significance.md").read_text()
     assert "| Data | Column | Metric | guess | control (control) |" in text
-    assert "Trained once (one replicate): own (AUPRC, AUROC). p and the interval leave out the luck of training there." in text
+    assert "Trained once (one replicate), so that nothing is known of that luck: own (AUPRC, AUROC)." in text
     run(pd.concat([one_is_right(30).assign(replicate=k) for k in range(3)]), "--controls", "control")
     assert "Trained once" not in (OUT / "significance.md").read_text()
+
+
+def test_better_than_the_best_other_means_better_than_every_other():
+    """Against a near copy a small lead is clear and against an equal that errs elsewhere it is not: the larger p stands in the table."""
+    random = np.random.default_rng(2)
+    ours = 0.85 + 0.05 * random.normal(size=80)
+    noise, elsewhere = random.normal(size=(2, 80))
+    scores = {"ours": ours, "copy": ours - 0.003 + 0.003 * noise, "other": ours.mean() - 0.006 + 0.05 * elsewhere}
+    run(pd.concat([pd.DataFrame({"encoder": name, "image_id": [f"i{k}" for k in range(80)], "structure": "lungs", "dice": score.round(4)})
+                   for name, score in scores.items()]))  # fmt: skip
+    found = {(r["rule"], r["other"]): r for r in rows("significance")}
+    best, copy, other = (found[key] for key in (("best other encoder", "copy"), ("fixed", "copy"), ("fixed", "other")))
+    assert float(copy["p_one_sided"]) < 0.05 < float(other["p_one_sided"]) and copy["outcome"] == "significant_improvement"
+    tests = [name for name in best if name.startswith("p_") and name not in ("p_holm", "p_bh", "p_against") and best[name]]
+    assert {"p_one_sided", "p_two_sided", "p_wilcoxon", "p_sign_flip"} <= set(tests)
+    assert all(float(best[name]) == max(float(copy[name]), float(other[name])) for name in tests)
+    assert (best["outcome"], best["p_against"], best["delta"]) == ("nonsignificant_improvement", "other", copy["delta"])
+    text = (OUT / "significance.md").read_text()
+    assert "p belongs to another encoder than the baseline shown, which is the best by value: own lungs Dice (other)." in text
+
+
+def test_clear_over_patients_but_not_over_training_is_named():
+    """A column with p below 0.05 over patients, whose runs scatter so much that drawing them too gives more, is named below the table."""
+    random, runs = np.random.default_rng(4), (0.12, -0.08, 0.06)
+    frames = [pd.DataFrame({"encoder": name, "image_id": [f"i{k}" for k in range(80)], "structure": "lungs", "replicate": number,
+                            "dice": (0.7 + (name == "ours") * gain + 0.02 * random.normal(size=80)).round(4)})
+              for name in ("ours", "other") for number, gain in enumerate(runs)]  # fmt: skip
+    run(pd.concat(frames))
+    best = next(r for r in rows("significance") if r["rule"] != "fixed")
+    assert float(best["p_one_sided"]) < 0.05 < float(best["p_two_level"])
+    text = (OUT / "significance.md").read_text().replace("\\_", "_")
+    assert "interval in the CSV): own (lungs Dice)." in text and "the luck of training is not in them" in text
+
+
+def test_a_mean_over_labels_is_as_rare_as_its_rarest_label():
+    """Two labels with three positive patients each make a mean of which the page claims nothing."""
+    frame = one_is_right(3)
+    run(pd.concat([frame, frame.assign(label="Edema")]))
+    agg = {r["metric"]: r for r in rows("classification") if r["target"] == "Agg-2"}
+    assert agg["auprc"]["n_positive_units"] == "3" and agg["auprc"]["n_negative_units"] == "57"
+    page = (OUT / "page/index.html").read_text()
+    assert "could not be tested: too few patients" in page and "zero excluded" not in page.partition("Intervals")[0]
 
 
 def test_sizes_and_positives_are_told_by_column():
