@@ -142,8 +142,8 @@ def subgroups_section(run: Run, out: Path) -> Iterator[Html]:
                 drawn = True
                 yield details(title, tag("div", figures, class_="figures"), open_=number == 0)
         if not drawn:
-            yield tag("p", f"No two groups of a kind have the {SMALLEST} patients and, of each class, {SMALLEST_CLASS} images that numbers "
-                      "need; the table names them.")  # fmt: skip
+            yield tag("p", f"No two groups of a kind have the patients that numbers need ({SMALLEST}, of a structure {SMALLEST} who have "
+                      f"it, of a finding {SMALLEST_CLASS} with it and {SMALLEST_CLASS} without); the table names them.")  # fmt: skip
     yield _table(run, "subgroups", out) or Html("")
 
 

@@ -96,7 +96,7 @@ def test_a_stratified_draw_keeps_the_positives(results):
 
 
 def test_few_positives_in_a_group_have_no_numbers(results):
-    """A group with four positive images is named without a value and without a gap: two or three draws of them are no interval."""
+    """A group with two positive patients is named without a value and without a gap: two or three draws of them are no interval."""
     rows = results.probe_rows(1.5, labels=("x",), replicates=1).assign(sex=lambda r: np.where(r.image_id < "image060", "F", "M"))
     rows["target"] = rows.image_id.isin([*(f"image{k:03d}" for k in range(4)), *(f"image{k:03d}" for k in range(60, 90))]).astype(
         np.float32
@@ -104,5 +104,32 @@ def test_few_positives_in_a_group_have_no_numbers(results):
     compare("linear_probe", "toy", "one", [results.write("linear_probe", "toy", "one", rows)], OUT, Settings(resamples=20))
     found = pd.read_csv(f"{OUT}/subgroups.csv").set_index("group")
     few = found.loc[["F"]]
-    assert few["value"].isna().all() and few["n_positive"].eq(4).all() and few["reason"].str.contains("fewer than 5 positive").all()
+    assert few["value"].isna().all() and few["n_positive"].eq(4).all() and few["reason"].str.contains("fewer than 5 patients with it").all()
     assert found.loc[["M"], "value"].notna().all() and GAP not in set(found.kind)
+
+
+@pytest.mark.parametrize("unit", ["patient", "image"])
+@pytest.mark.parametrize("rare", [1, 0])
+def test_many_images_of_few_patients_have_no_numbers(results, unit, rare):
+    """Eight images of four women are the only ones with (or without) the finding: no number for women, though images would do."""
+    rows = results.probe_rows(1.5, labels=("x",), replicates=1).assign(sex=lambda r: np.where(r.image_id < "image060", "F", "M"))
+    rows["target"] = np.where(rows.sex == "M", rows.target, np.where(rows.image_id < "image008", rare, 1 - rare)).astype(np.float32)
+    folder = results.write("linear_probe", "toy", "one", rows)
+    compare("linear_probe", "toy", "one", [folder], OUT, Settings(resamples=20, unit=unit))
+    found = pd.read_csv(f"{OUT}/subgroups.csv").set_index("group")
+    assert found.loc["F", "value"].isna().all() and found.loc["M", "value"].notna().all() and GAP not in set(found.kind)
+
+
+def test_a_structure_that_few_of_a_group_have_has_no_numbers(results):
+    """Of thirty women one has a pneumothorax: her Dice is neither printed nor counted, and no group is said to be the worst."""
+    rows = results.segmentation_rows(0.8)
+    rows = rows[rows.structure_set == "ribs"].assign(sex=lambda r: np.where(r.image_id < "image060", "F", "M"))
+    without = (rows.sex == "F") & (rows.image_id > "image001")
+    rows.loc[without, ["ref_area", "pred_area"]] = 0
+    rows.loc[without, "dice"] = np.nan
+    compare("segmentation", "toy", "one", [results.write("segmentation", "toy", "one", rows)], OUT, Settings(resamples=20))
+    found = pd.read_csv(f"{OUT}/subgroups.csv").set_index("group")
+    women = found.loc[["F"]]
+    assert set(women.reason) == {"fewer than 10 patients with it"} and GAP not in set(found.kind)
+    assert women[["value", "low", "high", "n_images", "n_patients", "n_positive"]].isna().all(axis=None)
+    assert found.loc[["M"], "value"].notna().all()
