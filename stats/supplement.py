@@ -260,8 +260,8 @@ class Standing:
         title: the task, or "All tasks".
         encoders: those that have a value in every column.
         columns: (section, target, metric) of each.
-        over: what the ranks are averaged over, "data sets" (each encoder's rank in one is that of its mean rank over the columns) or
-            "columns"; ``count``: how many.
+        over: what the ranks are averaged over, "data sets" (each encoder's rank in one is that of its mean rank over the columns, the
+            tasks on it counting alike) or "columns"; ``count``: how many.
         difference: mean ranks and what they tell apart; None with fewer than three encoders or two of ``over``.
         mean_ranks: (K,) 1 = best.
     """
@@ -276,7 +276,7 @@ class Standing:
 
 
 def standings(sections: Sequence[Section], encoders: Sequence[Encoder]) -> list[Standing]:
-    """One per task, and over all tasks where there are several; a task on a data set counts as a data set there."""
+    """One per task, and over all tasks where there are several; a data set of several tasks counts once, for they share its patients."""
     tasks = {TASK_TITLES[n]: [s for s in sections if s.table == n] for n in TASK_TITLES if any(s.table == n for s in sections)}
     if len(tasks) > 1:
         tasks["All tasks"] = list(sections)
@@ -303,7 +303,10 @@ def _standing(title: str, sections: Sequence[Section], encoders: Sequence[Encode
         return Standing(title, [], columns, "columns", len(columns), None, np.array([]))
     of_columns = np.array([rankdata([-gain(place[2], value(place, encoder)) for encoder in complete]) for place in columns])
     section_of = np.array([id(section) for section, _, _ in columns])
-    of_data = np.array([rankdata(of_columns[section_of == one].mean(axis=0)) for one in dict.fromkeys(section_of)])
+    by_data: dict[str, dict[int, np.ndarray]] = {}
+    for section, _, _ in columns:
+        by_data.setdefault(section.dataset, {})[id(section)] = of_columns[section_of == id(section)].mean(axis=0)
+    of_data = np.array([rankdata(np.mean(list(tasks.values()), axis=0)) for tasks in by_data.values()])
     over, ranks = ("data sets", of_data) if len(of_data) > 1 else ("columns", of_columns)
     enough = len(complete) >= 3 and len(ranks) >= 2
     difference = critical_difference(ranks, lower_is_better=True) if enough else None

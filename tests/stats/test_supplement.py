@@ -17,7 +17,8 @@ from stats.compare import Settings, compare
 from stats.figures import Place, curves, rank_diagram, reliability, scatter
 from stats.ranks import critical_difference
 from stats.report import write_report
-from stats.supplement import FEWEST_SETS
+from stats.scores import Encoder, Section
+from stats.supplement import FEWEST_SETS, Standing, groups_in_words, standings
 from stats.tables import write_tables
 
 from .conftest import SIX, Results, write_sidecar
@@ -160,6 +161,29 @@ def test_mean_rank_and_critical_difference_are_those_of_the_columns(written):
     (p,) = {r["p_friedman"] for r in rows("tables/ranks") if r["task"] == "Classification" and r["averaged_over"]}
     over_columns = critical_difference(-np.array(of_data["probe"]))
     assert len(of_data["probe"]) >= FEWEST_SETS and float(p) == pytest.approx(over_columns.p_friedman, abs=1e-9)
+
+
+def section(table: int, dataset: str, values: dict[str, dict[str, float]]) -> Section:
+    """A data set of one task with nothing but values, by column and encoder."""
+    metric = {3: "auprc", 4: "dice"}[table]
+    estimates = {(encoder, column, metric): {"value": str(value)} for column, of in values.items() for encoder, value in of.items()}
+    return Section(table, dataset, dataset, None, (metric,), {column: column for column in values}, estimates, {}, frozenset(), {})
+
+
+def standings_of(sections: list[Section], names: str) -> dict[str, Standing]:
+    return {one.title: one for one in standings(sections, [Encoder(name, {}, {}, False) for name in names])}
+
+
+def test_a_data_set_of_two_tasks_counts_once():
+    """Tasks that share the patients of a data set are one data set of a mean rank, whose rank is that of the mean over its tasks."""
+    up, down = {"a": 0.3, "b": 0.2, "c": 0.1}, {"a": 0.1, "b": 0.3, "c": 0.2}
+    shared = [section(3, "one", {"x": up, "y": up, "z": up}), section(4, "one", {"lungs": down})]
+    found = standings_of([*shared, section(3, "two", {"x": up})], "abc")["All tasks"]
+    assert (found.over, found.count) == ("data sets", 2) and "Friedman's test over 2 data sets" in groups_in_words(found)
+    # on "one" a has rank 1 and 3, b 2 and 1, c 3 and 2, so that b is first there; on "two" a, b, c
+    assert found.mean_ranks.tolist() == [(2 + 1) / 2, (1 + 2) / 2, 3.0]
+    alone = standings_of(shared, "abc")["All tasks"]
+    assert (alone.over, alone.count) == ("columns", 4) and "of one data set, which are not independent" in groups_in_words(alone)
 
 
 def test_ranks_of_a_column_are_the_statistics(written):
