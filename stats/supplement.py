@@ -42,8 +42,8 @@ COST_COLUMNS = ("encoder", "encoder_title", "control", "parameters", "image_size
                 "auprc", "dice", "mean_rank", "pareto", "reason")  # fmt: skip
 
 LINE_MEANING = {
-    "slope": "1 is perfect; below 1: probabilities too extreme.",
-    "intercept": "0 is perfect; below 0: probabilities too high on the whole.",
+    "slope": "1 is perfect; between 0 and 1: probabilities too extreme; above 1: too timid; below 0: in reverse order.",
+    "intercept": "0 is perfect; below 0: probabilities too high on the whole; above 0: too low. In log odds, with the slope held at 1.",
 }
 TASK_TITLES = {3: "Classification", 4: "Segmentation", 5: "Report generation"}
 GROUPING_TITLES = {"sex": "sex", "age_band": "age", "view": "view", "site": "site"}
@@ -165,7 +165,8 @@ def _without(cells: Sequence[tuple[Mapping[str, str], str]]) -> list[str]:
     """Why cells are empty: the reason in their row, or that no line exists, and whose they are."""
     found: dict[str, list[str]] = {}
     for row, who in cells:
-        reason = row.get("reason") or "no recalibration line: scores that are constant or separate the classes in a replicate"
+        reason = row.get("reason") or ("no recalibration line: scores that are constant or separate the classes in a replicate, or, "
+                                       "for the intercept, that are all 0 or 1")  # fmt: skip
         found.setdefault(reason, []).append(who)
     return [f"– {', '.join(who)}: {reason}" for reason, who in found.items()]
 

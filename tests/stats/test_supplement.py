@@ -112,6 +112,9 @@ def test_slope_and_intercept_are_printed_with_their_intervals(written):
             assert f"recalibration {name}" in text and f"[{low}, {high}]" in text and value in text, (kind, name)
         assert f"| Best | {value}<br>[{low}, {high}] |" in texts["md"]
     assert "clustered by patient" in texts["md"]
+    for words in ("between 0 and 1: probabilities too extreme; above 1: too timid; below 0: in reverse order",
+                  "below 0: probabilities too high on the whole; above 0: too low. In log odds, with the slope held at 1"):  # fmt: skip
+        assert all(words in text for text in texts.values())
 
 
 def test_lowest_brier_is_marked_best(written):
