@@ -6,8 +6,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from stats.bootstrap import resample_patients
-from stats.compare import Settings, compare
+from stats.compare import Settings, compare, positive_sets
 from stats.measures import linear_probe
+from stats.predictions import Cohort, Predictions
 from stats.subgroups import GAP, GROUP
 
 OUT = "results/stats/linear_probe/toy"
@@ -93,6 +94,25 @@ def test_a_stratified_draw_keeps_the_positives(results):
         width[stratified] = row.high - row.low
         assert row.resamples_valid == 400
     assert width[True] < width[False]
+
+
+@pytest.mark.parametrize(("sets", "strata"), [
+    ({"": 20, "A": 20, "B": 1}, [20, 21]),  # the only B is drawn with those who have nothing
+    ({"A": 20, "C": 9, "B": 1}, [10, 20]),  # everybody has something: with the smallest other set
+    ({"": 20, "A": 3, "B": 2}, [5, 20]),  # together they are enough
+    ({"": 2, "A": 1}, [3]),
+    ({"": 5, "rare": 9, "A": 3, "B": 3}, [5, 6, 9]),  # a label may be called so
+])  # fmt: skip
+def test_no_stratum_is_smaller_than_five(sets, strata):
+    """Where five patients can be had together no stratum has fewer, so that even the only positive is drawn now and then, and twice."""
+    names = [name for name, size in sets.items() for _ in range(size)]
+    patients = [f"{k:02d}" for k in range(len(names))]
+    rows = pd.concat([pd.DataFrame({"image_id": patients, "patient_id": patients, "label": label, "replicate": 0,
+                                    "target": [float(name == label) for name in names]}) for label in sets if label])  # fmt: skip
+    found = positive_sets(Cohort("linear_probe", "toy", [Predictions("one", None, rows)], "patient", patients, len(patients)))
+    assert sorted(pd.Series(found).value_counts()) == strata
+    drawn = resample_patients(patients, 500, 0, found).counts
+    assert drawn.std(axis=0).min() > 0.5 and {0, 1, 2} <= set(drawn[:, -1])
 
 
 def test_few_positives_in_a_group_have_no_numbers(results):
