@@ -19,13 +19,13 @@ from .measures import BIASED_UP, gain
 from .page import Html
 from .provenance import Sidecar
 from .ranks import CriticalDifference, critical_difference
-from .scores import METRIC_TITLES, Encoder, Section, find_estimate, points, resampling
+from .scores import METRIC_TITLES, Encoder, Section, find_estimate, guessing, points, resampling
 from .subgroups import GAP, GROUP
 from .subgroups import METRICS as SUBGROUP_METRICS
 from .typeset import Cell, Panel, Table
 
 CALIBRATION_COLUMNS = ("dataset", "dataset_title", "encoder", "encoder_title", "control", "target",
-                       *(f"{metric}{end}" for metric in ("brier", "ece") for end in ("", "_median", "_low", "_high")),
+                       *(f"{metric}{end}" for metric in ("brier", "ece") for end in ("", "_median", "_low", "_high")), "brier_guessing",
                        "intercept", "intercept_low", "intercept_high", "slope", "slope_low", "slope_high",
                        "resamples_valid", "n_images", "n_positive", "state", "reason")  # fmt: skip
 SUBGROUP_COLUMNS = ("dataset", "dataset_title", "encoder", "encoder_title", "control", "target", "metric", "unit", "grouping", "kind",
@@ -128,6 +128,8 @@ def _calibration(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Ta
             kind = "interval by test inversion" if metric == "ece" else "percentile interval"
             used = f", at most {DRAWS} of them used" if metric == "ece" else ""
             notes = [f"Less is better. [95 % {kind}], {resampling(one)}{used}."]
+            if metric == "brier":
+                notes += _guessed_brier(one, present[0], [(targets[t], t) for t in order])
             if metric == "ece":
                 notes.append("Chance adds to this error, so that even perfect probabilities have some: the interval holds the true errors "
                              "under which the printed one would be no surprise. It may end just below the printed value; where it "
@@ -150,6 +152,20 @@ def _calibration(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Ta
     return Table("calibration", "Calibration", "Calibration of the probes' probabilities, fractions", CALIBRATION_COLUMNS, rows, panels)
 
 
+def _guessed_brier(one: Section, encoder: Encoder, columns: Sequence[tuple[str, str]]) -> list[str]:
+    """The Brier score of saying the share of positives of every image, per label: the best score of a column may still be worse."""
+    guessed = {name: _guess(find_estimate(one, encoder, target, "brier")) for name, target in columns}
+    told = ", ".join(f"{name} {value:.3f}" for name, value in guessed.items() if value is not None)
+    return [f"Always saying the share of positives scores {told}: above it the probabilities are worse than none, also where they are the "
+            "best of their column."] if told else []  # fmt: skip
+
+
+def _guess(brier: Mapping[str, str]) -> float | None:
+    """What `scores.guessing` says of a row of Brier scores, as a fraction; None where no score is."""
+    guessed = guessing(brier) if brier.get("value") else None
+    return None if guessed is None else round(guessed / 100, 10)
+
+
 def _calibration_row(one: Section, encoder: Encoder, target: str) -> dict[str, Any]:
     brier, ece = (find_estimate(one, encoder, target, metric) for metric in ("brier", "ece"))
     counts = {name: _number(brier.get(name)) for name in ("resamples_valid", "n_images", "n_positive")}
@@ -157,6 +173,7 @@ def _calibration_row(one: Section, encoder: Encoder, target: str) -> dict[str, A
     for name, estimate in (("brier", brier), ("ece", ece)):
         row |= {name: _number(estimate.get("value"))}
         row |= {f"{name}_{end}": _number(estimate.get(end)) for end in ("median", "low", "high")}
+    row |= {"brier_guessing": _guess(brier)}
     row |= {name.removeprefix("calibration_"): _number(brier.get(name)) for name in LINE_COLUMNS}
     return row | {"state": brier.get("state", ""), "reason": brier.get("reason", "")}
 

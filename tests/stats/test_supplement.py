@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import rankdata
+from sklearn.metrics import brier_score_loss
 
 from stats.calibration import LINE_COLUMNS
 from stats.compare import Settings, compare
@@ -128,6 +129,22 @@ def test_lowest_brier_is_marked_best(written):
     changed = Path("results/tables/calibration.md").read_text().split("calibration error")[0]
     (best,) = [line for line in changed.splitlines() if line.startswith("| Best (control)")]
     assert "**" not in best and "<u>" not in best and changed.count("**") == text.count("**")
+
+
+def test_the_brier_score_stands_beside_that_of_saying_the_prevalence(written):
+    """Per label the table and its note have scikit-learn's Brier score of the share of positives, said of every image."""
+    truth = results_truth(written)
+    wanted = {label: brier_score_loss(target, np.full(target.size, target.mean())) for label, target in truth.items()}
+    for row in rows("tables/calibration"):
+        assert row["brier_guessing"] == (f"{wanted[row['target']]:.10f}" if row["target"] in wanted else "")
+    told = ", ".join(f"{label} {wanted[label]:.3f}" for label in SIX)
+    for path in ("results/tables/calibration.md", "results/report/index.html"):
+        assert Path(path).read_text(encoding="utf-8").count(f"Always saying the share of positives scores {told}: above it") == 1
+
+
+def results_truth(written: Results) -> dict[str, np.ndarray]:
+    frame = written.probe_rows(1.0, replicates=1)
+    return {label: of["target"].to_numpy(dtype=np.float64) for label, of in frame.groupby("label")}
 
 
 def test_subgroups_name_the_worst_group_and_its_gap(written):
