@@ -155,7 +155,7 @@ def _subgroup_figure(run: Run, one: Section, rows: Sequence[Mapping[str, str]], 
             for row in rows if row["kind"] == GAP and row["encoder"] in by_name]  # fmt: skip
     if not gaps:
         return None
-    name = one.columns.get(target, target) if one.table == 4 else target
+    name = METRIC_TITLES[rows[0]["metric"]] if one.table == 5 else one.columns.get(target, target) if one.table == 4 else target
     return tag(
         "figure", tag("figcaption", tag("strong", name)), forest(groups, name) if groups else None,
         tag("p", "Best minus worst group", class_="strip soft"), forest(gaps, f"{name}, best minus worst group", difference=True),

@@ -20,7 +20,7 @@ from .page import Html
 from .provenance import Sidecar
 from .ranks import CriticalDifference, critical_difference
 from .scores import METRIC_TITLES, Encoder, Section, find_estimate, guessing, points, resampling
-from .subgroups import GAP, GROUP
+from .subgroups import GAP, GROUP, SUBGROUP_RESAMPLES
 from .subgroups import METRICS as SUBGROUP_METRICS
 from .typeset import Cell, Panel, Table
 
@@ -78,6 +78,11 @@ def _interval(row: Mapping[str, str], scale: float = 100.0, digits: int = 1) -> 
     return f"[{scale * float(row['low']):.{digits}f}, {scale * float(row['high']):.{digits}f}]".replace("-", "−")
 
 
+def _used(one: Section, most: int) -> str:
+    """How many of the resamples of `scores.resampling` a table uses, where that is not all."""
+    return f", of which the first {most} are used" if int(one.facts.get("resamples") or 0) > most else ""
+
+
 def _nothing(why: str) -> list[Panel]:
     return [Panel("No data", ["Gap"], [], notes=[why])]
 
@@ -126,7 +131,7 @@ def _calibration(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Ta
                 _columnwise(cells, values, lowest=True)
             title = {"brier": "Brier score", "ece": "calibration error (ECE)"}[metric]
             kind = "interval by test inversion" if metric == "ece" else "percentile interval"
-            used = f", at most {DRAWS} of them used" if metric == "ece" else ""
+            used = _used(one, DRAWS) if metric == "ece" else ""
             notes = [f"Less is better. [95 % {kind}], {resampling(one)}{used}."]
             if metric == "brier":
                 notes += _guessed_brier(one, present[0], [(targets[t], t) for t in order])
@@ -250,9 +255,9 @@ def _grouping_panels(one: Section, grouping: str, found: Sequence[Mapping[str, s
         if row["state"] == "not_computed" and row["metric"] in ("", metric):
             who = f"{row['group']} {one.columns.get(row['target'], row['target'])}".strip()
             small.setdefault(row["reason"], []).append(who)
-    notes = [f"[95 % percentile interval], {resampling(one)}, at most 1000 of them used. Gap: best minus worst group, both chosen on these "
-             "data, so it is above 0 by chance alone. Its interval is that of the difference of these two groups, which may be below 0; "
-             "read it with the other encoders' beside it."]  # fmt: skip
+    notes = [f"[95 % percentile interval], {resampling(one)}{_used(one, SUBGROUP_RESAMPLES)}. Gap: best minus worst group, both chosen on "
+             "these data, so it is above 0 by chance alone. Its interval is that of the difference of these two groups, which may be below "
+             "0; read it with the other encoders' beside it."]  # fmt: skip
     notes += [f"Without a number, {reason}: {', '.join(dict.fromkeys(who))}." for reason, who in small.items()]
     header = ["Encoder", *(["Column"] if one.table != 5 else []), *groups, "Worst", "Gap"]
     title = f"{one.title}: {METRIC_TITLES[metric]} by {GROUPING_TITLES.get(grouping, grouping)}"
@@ -345,9 +350,9 @@ def groups_in_words(standing: Standing) -> str:
     groups = "; ".join(", ".join(names[k] for k in group) for group in found.groups) or "none"
     alike = "" if standing.over == "data sets" else ", of one data set, which are not independent"
     if found.critical >= len(names) - 1:
-        groups = f"anybody, whatever the ranks: {standing.count} {standing.over} are too few for {len(names)} encoders"
+        groups = f"all of them, whatever their ranks: {standing.count} {standing.over} are too few for {len(names)} encoders"
     p = f"p {'< 0.001' if found.p_friedman < 0.001 else f'= {found.p_friedman:.3f}'}"
-    p = p if standing.count >= FEWEST_SETS else f"no p below {FEWEST_SETS}"
+    p = p if standing.count >= FEWEST_SETS else f"no p with fewer than {FEWEST_SETS} of them"
     return (f"Friedman's test over {standing.count} {standing.over}{alike}: {p}; critical difference of mean ranks (Nemenyi, 5 %) "
             f"{found.critical:.2f}. Not told apart: {groups}.")  # fmt: skip
 
@@ -420,7 +425,7 @@ def _rank_panels(standing: Standing, sections: Sequence[Section], encoders: Sequ
         how = ["[95 % interval of the rank over resamples that all encoders share], " + "; ".join(drawn) + "."]
         how += ["In a data set the rank is that of its mean rank."] if standing.over == "data sets" else []
         how += ["Of several metrics of a label the first counts."] if any(s.table != 5 and len(s.metrics) > 1 for s in sections) else []
-        how += ["The critical difference is a picture; the test is that of significance."] if standing.difference else []
+        how += ["The critical difference is a picture only; the table of significance is the test."] if standing.difference else []
         notes.append(" ".join(how))
     absent = [e.title for e in encoders if e not in standing.encoders]
     notes += [f"– {', '.join(absent)}: not ranked, without a value in some column"] if absent else []
@@ -450,8 +455,8 @@ def _learning_curves(sections: Sequence[Section], encoders: Sequence[Encoder]) -
         present = [e for e in encoders if any((e.name, n) in of for n in counts)]
         lines = [[_name(e), *(_points_cell(of.get((e.name, n), {})) for n in counts)] for e in present]
         notes = [f"AUPRC of {one.columns.get(target, target)} with that many images in the set to learn from, the full probe last; the "
-                 f"smaller sets lie in the larger. {_learned(one)}[95 % percentile interval], {resampling(one)}, at most 1000 of them "
-                 "used. Other labels and AUROC: in the CSV."]  # fmt: skip
+                 f"smaller sets lie in the larger. {_learned(one)}[95 % percentile interval], {resampling(one)}"
+                 f"{_used(one, SUBGROUP_RESAMPLES)}. Other labels and AUROC: in the CSV."]  # fmt: skip
         panels.append(Panel(one.title, ["Encoder", *(f"{n:,}" for n in counts)], lines, notes=notes))
     panels = panels or _nothing("No learning curve was measured: the predictions carry no smaller training sets.")
     return Table(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import rankdata
+from scipy.stats import friedmanchisquare, rankdata
 from sklearn.metrics import brier_score_loss
 
 from stats.calibration import LINE_COLUMNS
@@ -204,6 +204,38 @@ def test_a_data_set_of_two_tasks_counts_once():
     assert found.mean_ranks.tolist() == [(2 + 1) / 2, (1 + 2) / 2, 3.0]
     alone = standings_of(shared, "abc")["All tasks"]
     assert (alone.over, alone.count) == ("columns", 4) and "of one data set, which are not independent" in groups_in_words(alone)
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 6])
+def test_friedmans_p_needs_five_data_sets(count):
+    """Of three or four data sets no p is told, and the words say from how many on; of five and six it is scipy's."""
+    values = np.random.default_rng(1).normal(size=(count, 4))
+    sections = [section(3, f"set {k}", {"x": dict(zip("abcd", of_set, strict=True))}) for k, of_set in enumerate(values)]
+    text = groups_in_words(standings_of(sections, "abcd")["Classification"])
+    p = friedmanchisquare(*values.T).pvalue
+    told = f"p = {p:.3f};" if count >= 5 else "no p with fewer than 5 of them;"
+    assert text.startswith(f"Friedman's test over {count} data sets: {told}"), text
+
+
+def test_too_few_data_sets_tell_nobody_apart():
+    """Where the critical difference is larger than any two mean ranks can be apart, the words say so of all encoders."""
+    two = [section(3, name, {"x": {"a": 0.3, "b": 0.2, "c": 0.1}}) for name in ("one", "two")]
+    text = groups_in_words(standings_of(two, "abc")["Classification"])
+    assert text.endswith("Not told apart: all of them, whatever their ranks: 2 data sets are too few for 3 encoders.")
+
+
+def test_notes_tell_how_many_resamples_are_used_where_not_all_are(written):
+    """Of 60 resamples all are used and nothing is said; of 5,000 the calibration error uses 2,000 and groups and curves 1,000."""
+    told = {"calibration": 2000, "subgroups": 1000, "learning_curves": 1000}
+    for name in told:
+        assert " used" not in Path(f"results/tables/{name}.md").read_text()
+    path = Path("results/stats/linear_probe/probe/meta.json")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"facts": content["facts"] | {"resamples": 5000}}))
+    write_tables("spec.json", "results/tables")
+    for name, used in told.items():
+        text = Path(f"results/tables/{name}.md").read_text()
+        assert text.count(f"5000 resamples of patients, of which the first {used} are used") == text.count(" used") == 1
 
 
 def test_ranks_of_a_column_are_the_statistics(written):
