@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import ndtr, ndtri
+from scipy.special import expit, ndtr, ndtri
 from scipy.stats import norm
 
 from .bootstrap import Interval
@@ -18,6 +18,8 @@ from .bootstrap import Interval
 BINS = 10
 #: Resamples with which the interval of the calibration error is content: more of them move its ends by a few percent of its width.
 DRAWS = 2000
+#: Probabilities count as at least this far from 0 and 1, which have no log odds.
+EDGE = 1e-7
 #: Columns of a recalibration line, in the order of `Line`.
 LINE_COLUMNS = tuple(f"calibration_{name}{end}" for name in ("intercept", "slope") for end in ("", "_low", "_high"))
 
@@ -257,21 +259,30 @@ def _noise(gaps: Gaps, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Line:
-    """Intercept and slope of a recalibration line, each (value, low, high) with its 95 % interval; NaN where there is none."""
+    """What is wrong with probabilities on the whole, each (value, low, high) with its 95 % interval; NaN where there is none.
+
+    Attributes:
+        intercept: with the slope held at 1, log odds: 0 is perfect, below 0 the probabilities are too high on the whole.
+        slope: of the line with both free: 1 is perfect, between 0 and 1 too extreme, above 1 too timid, below 0 in reverse order.
+    """
 
     intercept: tuple[float, float, float]
     slope: tuple[float, float, float]
 
 
 def recalibration_line(target: np.ndarray, probability: np.ndarray, patients: np.ndarray | None = None) -> Line:
-    """Logistic regression of the target on the logit of the probability (Cox 1958), mean over replicates.
+    """Logistic regressions of the target on the logit of the probability (Cox 1958), mean over replicates.
 
-    (0, 1) is perfect; a slope below 1 means too extreme, an intercept below 0 too high. NaN for one class, for constant
-    probabilities, and where the classes are separated, because the slope is then infinite.
+    The slope is that of logit P(y = 1) = b0 + b logit p. Its b0 is the log odds where p is 1/2, which tells little: a probe that is too
+    extreme and too low on the whole has one below 0. So the intercept is that of logit P(y = 1) = a + logit p, the *calibration in the
+    large* (Van Calster et al. 2019, BMC Medicine 17:230): what must be added to all log odds to make the probabilities add up to the
+    positives. It is below 0 exactly where they add up to more. Neither exists for one class, for constant probabilities, and where
+    the classes are separated (the slope is then infinite), nor the intercept where nothing but 0 and 1 is said, which have no odds.
 
     Intervals are estimate +- 1.96 SE. The SE is the sandwich over patients (Liang and Zeger 1986): an image moves the fit by its
     influence H^-1 x (y - fitted), the influences of a patient's images are added up, and their outer products over patients
-    are the covariance, times G / (G - 1) (n - 1) / (n - 2) for G patients and n images. Of the mean over replicates the influence
+    are the covariance, times G / (G - 1) (n - 1) / (n - k) for G patients, n images and k numbers fitted (2 for the slope, 1 for the
+    intercept). Of the mean over replicates the influence
     is the mean, whose sum over a patient holds all replicates: they share the patients, and nothing is assumed about how much.
 
     Args:
@@ -283,27 +294,43 @@ def recalibration_line(target: np.ndarray, probability: np.ndarray, patients: np
     >>> y = np.r_[np.ones(2), np.zeros(8), np.ones(8), np.zeros(2)]
     >>> line = recalibration_line(y, p)
     >>> [round(v, 6) + 0.0 for v in line.intercept], [round(v, 6) for v in line.slope]
-    ([0.0, -1.15492, 1.15492], [1.0, 0.166901, 1.833099])
+    ([0.0, -1.124117, 1.124117], [1.0, 0.166901, 1.833099])
     """
     y = (np.asarray(target) > 0).astype(np.float64)
-    fits = [_fit(y, one) for one in np.atleast_2d(np.asarray(probability, dtype=np.float64))]
+    fits = [_line(y, one) for one in np.atleast_2d(np.asarray(probability, dtype=np.float64))]
     value = np.mean([line for line, _ in fits], axis=0)
     influence = np.mean([one for _, one in fits], axis=0)
     group = np.arange(y.size) if patients is None else np.unique(np.asarray(patients).astype(str), return_inverse=True)[1]
     sums = np.column_stack([np.bincount(group, weights=column) for column in influence.T])
     n, groups = y.size, len(sums)
-    factor = groups / (groups - 1) * (n - 1) / (n - 2) if groups > 1 and n > 2 else np.nan  # one patient has no spread
+    factor = groups / (groups - 1) * np.array([1.0, (n - 1) / (n - 2)]) if groups > 1 and n > 2 else np.nan  # one patient: no spread
     reach = norm.ppf(0.975) * np.sqrt(factor * (sums**2).sum(axis=0))
     return Line(*((float(v), float(v - r), float(v + r)) for v, r in zip(value, reach, strict=True)))
 
 
-def _fit(y: np.ndarray, probability: np.ndarray, iterations: int = 100) -> tuple[np.ndarray, np.ndarray]:
-    """(2,) intercept and slope, and (n, 2) influence of each image on them; NaN where no line exists."""
-    p = np.clip(probability, 1e-7, 1 - 1e-7)
+def _line(y: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(2,) intercept with the slope held at 1 and slope, and (n, 2) influence of each image on them; NaN where there is none."""
+    p = np.clip(probability, EDGE, 1 - EDGE)
     x = np.log(p / (1 - p))
     separated = y.any() and not y.all() and (x[y > 0].min() >= x[y == 0].max() or x[y > 0].max() <= x[y == 0].min())
     if not y.any() or y.all() or np.ptp(x) == 0 or separated:
         return np.full(2, np.nan), np.full((y.size, 2), np.nan)
+    (a, of_a), (b, of_b) = _in_the_large(y, x), _slope(y, x)
+    return np.array([a, b]), np.column_stack([of_a, of_b])
+
+
+def _in_the_large(y: np.ndarray, x: np.ndarray) -> tuple[float, np.ndarray]:
+    """a of logit P(y = 1) = a + x, and (n,) influence of each image on it; NaN where x is at its limits only."""
+    if np.abs(x).min() >= np.log(1 / EDGE - 1) - 1e-9:
+        return np.nan, np.full(y.size, np.nan)
+    share = np.log(y.mean() / (1 - y.mean()))  # the fitted are all below the share of positives at one end, and above it at the other
+    a = float(brentq(lambda a: float((y - expit(a + x)).sum()), share - x.max() - 1e-3, share - x.min() + 1e-3, xtol=1e-12))
+    fitted = expit(a + x)
+    return a, (y - fitted) / (fitted * (1 - fitted)).sum()
+
+
+def _slope(y: np.ndarray, x: np.ndarray, iterations: int = 100) -> tuple[float, np.ndarray]:
+    """b of logit P(y = 1) = b0 + b x, and (n,) influence of each image on it."""
     design = np.column_stack([np.ones_like(x), x])
     line = np.zeros(2)
     for _ in range(iterations):  # Newton's method on a concave likelihood, halved while a step makes it worse
@@ -316,7 +343,7 @@ def _fit(y: np.ndarray, probability: np.ndarray, iterations: int = 100) -> tuple
         if np.abs(step).max() < 1e-10:
             break
     gradient, hessian = _derivatives(design, y, line)
-    return line, np.linalg.solve(hessian, gradient.T).T
+    return float(line[1]), np.linalg.solve(hessian, gradient.T)[1]
 
 
 def _derivatives(design: np.ndarray, y: np.ndarray, line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

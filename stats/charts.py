@@ -142,8 +142,8 @@ def subgroups_section(run: Run, out: Path) -> Iterator[Html]:
                 drawn = True
                 yield details(title, tag("div", figures, class_="figures"), open_=number == 0)
         if not drawn:
-            yield tag("p", f"No two groups of a kind have the {SMALLEST} patients and, of each class, {SMALLEST_CLASS} images that numbers "
-                      "need; the table names them.")  # fmt: skip
+            yield tag("p", f"No two groups of a kind have the patients that numbers need ({SMALLEST}, of a structure {SMALLEST} who have "
+                      f"it, of a finding {SMALLEST_CLASS} with it and {SMALLEST_CLASS} without); the table names them.")  # fmt: skip
     yield _table(run, "subgroups", out) or Html("")
 
 
@@ -155,7 +155,7 @@ def _subgroup_figure(run: Run, one: Section, rows: Sequence[Mapping[str, str]], 
             for row in rows if row["kind"] == GAP and row["encoder"] in by_name]  # fmt: skip
     if not gaps:
         return None
-    name = one.columns.get(target, target) if one.table == 4 else target
+    name = METRIC_TITLES[rows[0]["metric"]] if one.table == 5 else one.columns.get(target, target) if one.table == 4 else target
     return tag(
         "figure", tag("figcaption", tag("strong", name)), forest(groups, name) if groups else None,
         tag("p", "Best minus worst group", class_="strip soft"), forest(gaps, f"{name}, best minus worst group", difference=True),

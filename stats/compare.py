@@ -70,6 +70,8 @@ COMPARISON_COLUMNS = (
 
 #: Metrics for which one margin in points means nothing: a Brier score or a distance may be small for everybody.
 WITHOUT_MARGIN = frozenset({"brier", "hd95"})
+#: Stratum of patients whose sets of findings are rare; no labels joined by commas read so.
+RARE = "rare, "
 #: Training runs from which their scatter is told: two differ by chance too often by hardly anything.
 FEWEST_RUNS = 3
 #: Pairs of encoders whose resamples are held at once: 66 pairs x 10,000 resamples are 5 MB.
@@ -236,13 +238,18 @@ def _reports_written(cohort: Cohort) -> dict[str, list[int]]:
 def positive_sets(cohort: Cohort, smallest: int = 5) -> dict[str, str]:
     """Stratum of each patient: the set of labels positive in any of the images, joined by commas and empty for none.
 
-    Sets of fewer than ``smallest`` patients share the stratum ``rare``. Needs a present encoder of a linear probe.
+    Sets of fewer than ``smallest`` patients share the stratum RARE. Where they are fewer than that together too, those without any
+    finding join them, or where there are none the smallest other set: a stratum of one would never vary. Needs a present encoder of a
+    linear probe.
     """
     rows = first_replicate(cohort.present[0].rows)
     positive = rows[rows["target"] > 0].groupby("patient_id")["label"].agg(lambda labels: ", ".join(sorted(set(labels))))
     sets = {patient: positive.get(patient, "") for patient in cohort.patient_ids}
     sizes = Counter(sets.values())
-    return {patient: name if sizes[name] >= smallest else "rare" for patient, name in sets.items()}
+    rare = {name for name, size in sizes.items() if size < smallest}
+    if 0 < sum(sizes[name] for name in rare) < smallest < len(sets):
+        rare.add(min(set(sizes) - rare, key=lambda name: (name != "", sizes[name], name)))
+    return {patient: RARE if name in rare else name for patient, name in sets.items()}
 
 
 def _measure(

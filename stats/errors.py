@@ -4,8 +4,8 @@ StatsError
 ├── SidecarError        meta.json missing, unreadable or of another format
 ├── HashMismatch        a file is not the one its sidecar vouches for
 ├── PredictionsError    predictions of another task, dataset or encoder; columns missing; numbers that cannot be; some patients unnamed
-├── SampleMismatch      encoders (or replicates) do not cover the same samples
-├── TruthMismatch       the same sample has another target, reference, patient or group for another encoder or replicate
+├── SampleMismatch      encoders, replicates or points of a learning curve do not cover the same samples
+├── TruthMismatch       the same sample has another target, reference, patient or group for another of them
 ├── ProtocolMismatch    cells made under different versions or protocols refuse to share a table
 ├── EncoderMissing      an encoder that is named (reference, control) is not among those given
 ├── SettingError        a setting of the command line is outside its range, or names a place that cannot be written to
@@ -33,11 +33,11 @@ class PredictionsError(StatsError):
 
 
 class SampleMismatch(StatsError):
-    """Encoders or replicates do not cover the same samples."""
+    """Encoders, replicates or points of a learning curve do not cover the same samples."""
 
 
 class TruthMismatch(StatsError):
-    """The same sample has another target, reference, patient or group for another encoder or replicate."""
+    """The same sample has another target, reference, patient or group for another encoder, replicate or point of a learning curve."""
 
 
 class ProtocolMismatch(StatsError):

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from . import measures
 from .bootstrap import PatientResamples, percentile_interval
-from .predictions import Cohort, Predictions, read_rows
+from .predictions import Cohort, Predictions, first_replicate, read_rows, same_in_every_replicate, same_samples_and_truth
 
 FILE = "learning_curve.parquet"
 METRICS = ("auprc", "auroc")
@@ -30,7 +31,8 @@ def learning_curve_rows(cohort: Cohort, draws: PatientResamples) -> Iterator[dic
     without learning_curve.parquet.
 
     Raises:
-        HashMismatch, PredictionsError, SampleMismatch: the file is not usable, see `stats.errors`.
+        HashMismatch, PredictionsError: the file is not usable, see `stats.errors`.
+        SampleMismatch, TruthMismatch: a point or replicate is not of the full probe's images, or has another truth or patient for one.
     """
     if cohort.task != "linear_probe":
         return
@@ -49,7 +51,16 @@ def learning_curve_rows(cohort: Cohort, draws: PatientResamples) -> Iterator[dic
 
 
 def _curve(cohort: Cohort, predictions: Predictions) -> pd.DataFrame:
-    rows = read_rows(predictions.sidecar.verified(FILE), cohort.task, cohort.dataset, predictions.encoder, more=("train_images",))
-    if cohort.unit != "patient":
-        rows["patient_id"] = rows[f"{cohort.unit}_id"]
+    """Rows of the file with what is drawn and the people of the full probe's, to which each replicate of each point is held."""
+    path = predictions.sidecar.verified(FILE)
+    rows = read_rows(path, cohort.task, cohort.dataset, predictions.encoder, more=("train_images",))
+    if cohort.patients is None:
+        rows["person"] = rows["image_id"]
+    full, people = first_replicate(predictions.rows), rows.assign(patient_id=rows["person"])
+    for count, part in people.groupby("train_images", sort=True):
+        same_in_every_replicate(cohort.task, f"{path}, {count:g} training images", part)
+        same_samples_and_truth(cohort.task, str(path), "the full probe", full.assign(patient_id=full["person"]),
+                               f"the probe of {count:g} training images", first_replicate(part))  # fmt: skip
+    for column in ("patient_id", "person"):  # every replicate of every point has the samples in this order
+        rows[column] = np.tile(full[column].to_numpy(), len(rows) // len(full))
     return rows

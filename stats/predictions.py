@@ -166,9 +166,8 @@ def read_cohort(task: str, dataset: str, folders: Sequence[Path | str], unit: st
         return Cohort(task, dataset, encoders)
     for other in present[1:]:
         _same_protocol(present[0], other)
-        _same_samples(task, present[0], other)
-        _same_truth(task, str(other.sidecar.folder), present[0].encoder, first_replicate(present[0].rows),
-                    other.encoder, first_replicate(other.rows))  # fmt: skip
+        same_samples_and_truth(task, str(other.sidecar.folder), present[0].encoder, first_replicate(present[0].rows),
+                               other.encoder, first_replicate(other.rows))  # fmt: skip
     known = _patients_known(present[0])
     patients = present[0].rows["person"].nunique() if known else None
     if not known:  # ids may be there and mean nothing: the index says so
@@ -196,9 +195,8 @@ def read_predictions(task: str, dataset: str, folder: Path) -> Predictions:
     if sidecar.state == "absent":
         return Predictions(encoder, sidecar, None)
     rows = read_rows(sidecar.verified("predictions.parquet"), task, dataset, encoder)
-    predictions = Predictions(encoder, sidecar, rows)
-    _same_in_every_replicate(task, predictions)
-    return predictions
+    same_in_every_replicate(task, str(folder), rows)
+    return Predictions(encoder, sidecar, rows)
 
 
 def read_rows(path: Path, task: str, dataset: str, encoder: str, more: Sequence[str] = ()) -> pd.DataFrame:
@@ -303,17 +301,34 @@ def _refuse_difference(where: str, one: str, first: pd.MultiIndex, two: str, sec
     )  # fmt: skip
 
 
-def _same_in_every_replicate(task: str, predictions: Predictions) -> None:
-    where, first = str(predictions.sidecar.folder), first_replicate(predictions.rows)
-    first_name, samples = f"replicate {first['replicate'].iloc[0]}", _samples(task, first)
-    for replicate, rows in list(predictions.rows.groupby("replicate", sort=True))[1:]:
-        _refuse_difference(where, first_name, samples, f"replicate {replicate}", _samples(task, rows))
-        _same_truth(task, where, first_name, first, f"replicate {replicate}", rows)
+def same_in_every_replicate(task: str, where: str, rows: pd.DataFrame) -> None:
+    """Refuse rows whose replicates differ in more than what was predicted.
+
+    Args:
+        where: the file or folder, for the message.
+        rows: sorted by sample within replicate.
+
+    Raises:
+        SampleMismatch, TruthMismatch: replicates do not cover the same samples, or differ in their truth.
+    """
+    first = first_replicate(rows)
+    first_name = f"replicate {first['replicate'].iloc[0]}"
+    for replicate, other in list(rows.groupby("replicate", sort=True))[1:]:
+        same_samples_and_truth(task, where, first_name, first, f"replicate {replicate}", other)
 
 
-def _same_samples(task: str, one: Predictions, two: Predictions) -> None:
-    _refuse_difference(str(two.sidecar.folder), one.encoder, _samples(task, first_replicate(one.rows)),
-                       two.encoder, _samples(task, first_replicate(two.rows)))  # fmt: skip
+def same_samples_and_truth(task: str, where: str, one: str, first: pd.DataFrame, two: str, second: pd.DataFrame) -> None:
+    """Refuse two sets of predictions that are not of the same samples, or not with the same truth, patients and groups.
+
+    Args:
+        where: the file or folder of the second, for the message; ``one`` and ``two`` name the sets there.
+        first: one replicate, sorted by sample, as ``second``.
+
+    Raises:
+        SampleMismatch, TruthMismatch: they differ.
+    """
+    _refuse_difference(where, one, _samples(task, first), two, _samples(task, second))
+    _same_truth(task, where, one, first, two, second)
 
 
 def _same_truth(task: str, where: str, one: str, first: pd.DataFrame, two: str, second: pd.DataFrame) -> None:

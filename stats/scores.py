@@ -321,13 +321,20 @@ def judge(section: Section, estimate: Mapping[str, str], score: Score | None, te
 
 
 def guessing(estimate: Mapping[str, str]) -> float | None:
-    """What scores that know nothing reach on average in a row of estimates.csv, in points: AUROC and the AUPRC of one label.
+    """What scores that know nothing reach in a row of estimates.csv, in points: AUROC, and of one label AUPRC and Brier score.
+
+    AUPRC and AUROC on average; the Brier score p (1 - p) of always saying the share of positives p, the best that knows no image.
 
     >>> guessing({"metric": "auprc", "n_positive": "5", "n_images": "219"}), guessing({"metric": "auroc"}), guessing({"metric": "dice"})
     (4.51022939, 50.0, None)
+    >>> guessing({"metric": "brier", "n_positive": "20", "n_images": "100"})
+    16.0
     """
     if estimate.get("metric") == "auprc" and estimate.get("n_positive"):
         return round(100 * guessed_average_precision(int(estimate["n_positive"]), int(estimate["n_images"])), 8)
+    if estimate.get("metric") == "brier" and estimate.get("n_positive"):
+        share = int(estimate["n_positive"]) / int(estimate["n_images"])
+        return round(100 * share * (1 - share), 8)
     return 50.0 if estimate.get("metric") == "auroc" else None
 
 

@@ -2,7 +2,8 @@
 
 Groups are resampled with the patients that everybody shares, so a gap has an interval like any other difference. AUPRC
 moves with the share of positives, which differs between groups: compare groups by AUROC, and encoders within a group by
-AUPRC. Groups of few patients are named without numbers: they would say nothing, and might point at somebody.
+AUPRC. Groups of few patients are named without numbers: they would say nothing, and might point at somebody. So is a structure that
+few patients of a group have, and a finding that few have or few lack: patients are drawn, so five images of one are no five witnesses.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from .calibration import equal_mass_bins
 from .measures import LOWER_IS_BETTER, Measurement
 from .predictions import GROUPS, Cohort, Predictions
 
-#: Patients that a group needs before its numbers are shown.
+#: Patients that a group needs, and of a structure or label those who have it (are labelled), before numbers are shown.
 SMALLEST = 10
-#: Positive and negative images that a label needs in a group: resampling two positives would show next to no uncertainty.
+#: Patients with a positive and patients with a negative image that a label needs in a group: resampling two would show next to no
+#: uncertainty, however many images they have.
 SMALLEST_CLASS = 5
 #: Resamples are used up to this many: groups are shown, not tested.
 SUBGROUP_RESAMPLES = 1000
@@ -42,7 +44,8 @@ def subgroup_rows(cohort: Cohort, draws: PatientResamples) -> Iterator[dict[str,
 
     Values are fractions; gap = value of the best group - value of the worst, 0 or more. The two groups are chosen on the data and
     kept in every resample; chosen so, the gap is a little too large, as any best minus worst is. A group of fewer than SMALLEST
-    patients, or a label with fewer than SMALLEST_CLASS positive or negative images in it, has a reason instead of numbers.
+    patients, a structure that fewer of its patients have, or a label that fewer than SMALLEST_CLASS of them have, or lack, has a
+    reason instead of numbers. Patients are counted whatever is drawn; where none are known, images.
 
     Args:
         draws: the patients that all groups share; one without images in a group adds nothing to it.
@@ -68,10 +71,13 @@ def _of_grouping(cohort: Cohort, predictions: Predictions, grouping: str, draws:
             yield base | {"kind": GROUP, "group": group, "state": "not_computed", "reason": f"fewer than {SMALLEST} patients"}
             continue
         for m in _measure(cohort.task, predictions, rows.reset_index(drop=True), draws):
-            if cohort.task == "linear_probe" and min(m.n_positive, m.n_images - m.n_positive) < SMALLEST_CLASS:
-                yield base | {"target": m.target, "metric": m.metric, "kind": GROUP, "group": group, "n_images": m.n_images,
-                              "n_patients": m.n_patients, "n_positive": m.n_positive, "state": "not_computed",
-                              "reason": f"fewer than {SMALLEST_CLASS} positive or negative images"}  # fmt: skip
+            cell = base | {"target": m.target, "metric": m.metric, "kind": GROUP, "group": group, "state": "not_computed"}
+            if m.n_patients < SMALLEST:  # no counts either: they are people again
+                yield cell | {"reason": f"fewer than {SMALLEST} patients {'labelled' if cohort.task == 'linear_probe' else 'with it'}"}
+                continue
+            if cohort.task == "linear_probe" and _rarer_class(rows, m.target) < SMALLEST_CLASS:
+                yield cell | {"n_images": m.n_images, "n_patients": m.n_patients, "n_positive": m.n_positive,
+                              "reason": f"fewer than {SMALLEST_CLASS} patients with it, or without"}  # fmt: skip
                 continue
             found.setdefault((m.target, m.metric), {})[group] = m
     for (target, metric), by_group in found.items():
@@ -83,6 +89,13 @@ def _of_grouping(cohort: Cohort, predictions: Predictions, grouping: str, draws:
                 "n_positive": m.n_positive, "state": m.state, "reason": m.reason,
             }  # fmt: skip
         yield from _gap(base | {"target": target, "metric": metric}, by_group, metric)
+
+
+def _rarer_class(rows: pd.DataFrame, label: str) -> int:
+    """People with a positive image of the label, or with a negative one, whichever are fewer; somebody may be both."""
+    of_label = rows[rows["label"] == label]
+    people = of_label["person"].groupby(of_label["target"] > 0).nunique()
+    return min(people.get(True, 0), people.get(False, 0))
 
 
 def _measure(task: str, predictions: Predictions, rows: pd.DataFrame, draws: PatientResamples) -> list[Measurement]:

@@ -19,13 +19,13 @@ from .measures import BIASED_UP, gain
 from .page import Html
 from .provenance import Sidecar
 from .ranks import CriticalDifference, critical_difference
-from .scores import METRIC_TITLES, Encoder, Section, find_estimate, points, resampling
-from .subgroups import GAP, GROUP
+from .scores import METRIC_TITLES, Encoder, Section, find_estimate, guessing, points, resampling
+from .subgroups import GAP, GROUP, SUBGROUP_RESAMPLES
 from .subgroups import METRICS as SUBGROUP_METRICS
 from .typeset import Cell, Panel, Table
 
 CALIBRATION_COLUMNS = ("dataset", "dataset_title", "encoder", "encoder_title", "control", "target",
-                       *(f"{metric}{end}" for metric in ("brier", "ece") for end in ("", "_median", "_low", "_high")),
+                       *(f"{metric}{end}" for metric in ("brier", "ece") for end in ("", "_median", "_low", "_high")), "brier_guessing",
                        "intercept", "intercept_low", "intercept_high", "slope", "slope_low", "slope_high",
                        "resamples_valid", "n_images", "n_positive", "state", "reason")  # fmt: skip
 SUBGROUP_COLUMNS = ("dataset", "dataset_title", "encoder", "encoder_title", "control", "target", "metric", "unit", "grouping", "kind",
@@ -42,8 +42,8 @@ COST_COLUMNS = ("encoder", "encoder_title", "control", "parameters", "image_size
                 "auprc", "dice", "mean_rank", "pareto", "reason")  # fmt: skip
 
 LINE_MEANING = {
-    "slope": "1 is perfect; below 1: probabilities too extreme.",
-    "intercept": "0 is perfect; below 0: probabilities too high on the whole.",
+    "slope": "1 is perfect; between 0 and 1: probabilities too extreme; above 1: too timid; below 0: in reverse order.",
+    "intercept": "0 is perfect; below 0: probabilities too high on the whole; above 0: too low. In log odds, with the slope held at 1.",
 }
 TASK_TITLES = {3: "Classification", 4: "Segmentation", 5: "Report generation"}
 GROUPING_TITLES = {"sex": "sex", "age_band": "age", "view": "view", "site": "site"}
@@ -76,6 +76,11 @@ def _interval(row: Mapping[str, str], scale: float = 100.0, digits: int = 1) -> 
     if not row.get("low"):
         return ""
     return f"[{scale * float(row['low']):.{digits}f}, {scale * float(row['high']):.{digits}f}]".replace("-", "−")
+
+
+def _used(one: Section, most: int) -> str:
+    """How many of the resamples of `scores.resampling` a table uses, where that is not all."""
+    return f", of which the first {most} are used" if int(one.facts.get("resamples") or 0) > most else ""
 
 
 def _nothing(why: str) -> list[Panel]:
@@ -126,8 +131,10 @@ def _calibration(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Ta
                 _columnwise(cells, values, lowest=True)
             title = {"brier": "Brier score", "ece": "calibration error (ECE)"}[metric]
             kind = "interval by test inversion" if metric == "ece" else "percentile interval"
-            used = f", at most {DRAWS} of them used" if metric == "ece" else ""
+            used = _used(one, DRAWS) if metric == "ece" else ""
             notes = [f"Less is better. [95 % {kind}], {resampling(one)}{used}."]
+            if metric == "brier":
+                notes += _guessed_brier(one, present[0], [(targets[t], t) for t in order])
             if metric == "ece":
                 notes.append("Chance adds to this error, so that even perfect probabilities have some: the interval holds the true errors "
                              "under which the printed one would be no surprise. It may end just below the printed value; where it "
@@ -150,6 +157,20 @@ def _calibration(sections: Sequence[Section], encoders: Sequence[Encoder]) -> Ta
     return Table("calibration", "Calibration", "Calibration of the probes' probabilities, fractions", CALIBRATION_COLUMNS, rows, panels)
 
 
+def _guessed_brier(one: Section, encoder: Encoder, columns: Sequence[tuple[str, str]]) -> list[str]:
+    """The Brier score of saying the share of positives of every image, per label: the best score of a column may still be worse."""
+    guessed = {name: _guess(find_estimate(one, encoder, target, "brier")) for name, target in columns}
+    told = ", ".join(f"{name} {value:.3f}" for name, value in guessed.items() if value is not None)
+    return [f"Always saying the share of positives scores {told}: above it the probabilities are worse than none, also where they are the "
+            "best of their column."] if told else []  # fmt: skip
+
+
+def _guess(brier: Mapping[str, str]) -> float | None:
+    """What `scores.guessing` says of a row of Brier scores, as a fraction; None where no score is."""
+    guessed = guessing(brier) if brier.get("value") else None
+    return None if guessed is None else round(guessed / 100, 10)
+
+
 def _calibration_row(one: Section, encoder: Encoder, target: str) -> dict[str, Any]:
     brier, ece = (find_estimate(one, encoder, target, metric) for metric in ("brier", "ece"))
     counts = {name: _number(brier.get(name)) for name in ("resamples_valid", "n_images", "n_positive")}
@@ -157,6 +178,7 @@ def _calibration_row(one: Section, encoder: Encoder, target: str) -> dict[str, A
     for name, estimate in (("brier", brier), ("ece", ece)):
         row |= {name: _number(estimate.get("value"))}
         row |= {f"{name}_{end}": _number(estimate.get(end)) for end in ("median", "low", "high")}
+    row |= {"brier_guessing": _guess(brier)}
     row |= {name.removeprefix("calibration_"): _number(brier.get(name)) for name in LINE_COLUMNS}
     return row | {"state": brier.get("state", ""), "reason": brier.get("reason", "")}
 
@@ -165,7 +187,8 @@ def _without(cells: Sequence[tuple[Mapping[str, str], str]]) -> list[str]:
     """Why cells are empty: the reason in their row, or that no line exists, and whose they are."""
     found: dict[str, list[str]] = {}
     for row, who in cells:
-        reason = row.get("reason") or "no recalibration line: scores that are constant or separate the classes in a replicate"
+        reason = row.get("reason") or ("no recalibration line: scores that are constant or separate the classes in a replicate, or, "
+                                       "for the intercept, that are all 0 or 1")  # fmt: skip
         found.setdefault(reason, []).append(who)
     return [f"– {', '.join(who)}: {reason}" for reason, who in found.items()]
 
@@ -232,9 +255,9 @@ def _grouping_panels(one: Section, grouping: str, found: Sequence[Mapping[str, s
         if row["state"] == "not_computed" and row["metric"] in ("", metric):
             who = f"{row['group']} {one.columns.get(row['target'], row['target'])}".strip()
             small.setdefault(row["reason"], []).append(who)
-    notes = [f"[95 % percentile interval], {resampling(one)}, at most 1000 of them used. Gap: best minus worst group, both chosen on these "
-             "data, so it is above 0 by chance alone. Its interval is that of the difference of these two groups, which may be below 0; "
-             "read it with the other encoders' beside it."]  # fmt: skip
+    notes = [f"[95 % percentile interval], {resampling(one)}{_used(one, SUBGROUP_RESAMPLES)}. Gap: best minus worst group, both chosen on "
+             "these data, so it is above 0 by chance alone. Its interval is that of the difference of these two groups, which may be below "
+             "0; read it with the other encoders' beside it."]  # fmt: skip
     notes += [f"Without a number, {reason}: {', '.join(dict.fromkeys(who))}." for reason, who in small.items()]
     header = ["Encoder", *(["Column"] if one.table != 5 else []), *groups, "Worst", "Gap"]
     title = f"{one.title}: {METRIC_TITLES[metric]} by {GROUPING_TITLES.get(grouping, grouping)}"
@@ -260,8 +283,8 @@ class Standing:
         title: the task, or "All tasks".
         encoders: those that have a value in every column.
         columns: (section, target, metric) of each.
-        over: what the ranks are averaged over, "data sets" (each encoder's rank in one is that of its mean rank over the columns) or
-            "columns"; ``count``: how many.
+        over: what the ranks are averaged over, "data sets" (each encoder's rank in one is that of its mean rank over the columns, the
+            tasks on it counting alike) or "columns"; ``count``: how many.
         difference: mean ranks and what they tell apart; None with fewer than three encoders or two of ``over``.
         mean_ranks: (K,) 1 = best.
     """
@@ -276,7 +299,7 @@ class Standing:
 
 
 def standings(sections: Sequence[Section], encoders: Sequence[Encoder]) -> list[Standing]:
-    """One per task, and over all tasks where there are several; a task on a data set counts as a data set there."""
+    """One per task, and over all tasks where there are several; a data set of several tasks counts once, for they share its patients."""
     tasks = {TASK_TITLES[n]: [s for s in sections if s.table == n] for n in TASK_TITLES if any(s.table == n for s in sections)}
     if len(tasks) > 1:
         tasks["All tasks"] = list(sections)
@@ -303,7 +326,10 @@ def _standing(title: str, sections: Sequence[Section], encoders: Sequence[Encode
         return Standing(title, [], columns, "columns", len(columns), None, np.array([]))
     of_columns = np.array([rankdata([-gain(place[2], value(place, encoder)) for encoder in complete]) for place in columns])
     section_of = np.array([id(section) for section, _, _ in columns])
-    of_data = np.array([rankdata(of_columns[section_of == one].mean(axis=0)) for one in dict.fromkeys(section_of)])
+    by_data: dict[str, dict[int, np.ndarray]] = {}
+    for section, _, _ in columns:
+        by_data.setdefault(section.dataset, {})[id(section)] = of_columns[section_of == id(section)].mean(axis=0)
+    of_data = np.array([rankdata(np.mean(list(tasks.values()), axis=0)) for tasks in by_data.values()])
     over, ranks = ("data sets", of_data) if len(of_data) > 1 else ("columns", of_columns)
     enough = len(complete) >= 3 and len(ranks) >= 2
     difference = critical_difference(ranks, lower_is_better=True) if enough else None
@@ -324,9 +350,9 @@ def groups_in_words(standing: Standing) -> str:
     groups = "; ".join(", ".join(names[k] for k in group) for group in found.groups) or "none"
     alike = "" if standing.over == "data sets" else ", of one data set, which are not independent"
     if found.critical >= len(names) - 1:
-        groups = f"anybody, whatever the ranks: {standing.count} {standing.over} are too few for {len(names)} encoders"
+        groups = f"all of them, whatever their ranks: {standing.count} {standing.over} are too few for {len(names)} encoders"
     p = f"p {'< 0.001' if found.p_friedman < 0.001 else f'= {found.p_friedman:.3f}'}"
-    p = p if standing.count >= FEWEST_SETS else f"no p below {FEWEST_SETS}"
+    p = p if standing.count >= FEWEST_SETS else f"no p with fewer than {FEWEST_SETS} of them"
     return (f"Friedman's test over {standing.count} {standing.over}{alike}: {p}; critical difference of mean ranks (Nemenyi, 5 %) "
             f"{found.critical:.2f}. Not told apart: {groups}.")  # fmt: skip
 
@@ -399,7 +425,7 @@ def _rank_panels(standing: Standing, sections: Sequence[Section], encoders: Sequ
         how = ["[95 % interval of the rank over resamples that all encoders share], " + "; ".join(drawn) + "."]
         how += ["In a data set the rank is that of its mean rank."] if standing.over == "data sets" else []
         how += ["Of several metrics of a label the first counts."] if any(s.table != 5 and len(s.metrics) > 1 for s in sections) else []
-        how += ["The critical difference is a picture; the test is that of significance."] if standing.difference else []
+        how += ["The critical difference is a picture only; the table of significance is the test."] if standing.difference else []
         notes.append(" ".join(how))
     absent = [e.title for e in encoders if e not in standing.encoders]
     notes += [f"– {', '.join(absent)}: not ranked, without a value in some column"] if absent else []
@@ -429,8 +455,8 @@ def _learning_curves(sections: Sequence[Section], encoders: Sequence[Encoder]) -
         present = [e for e in encoders if any((e.name, n) in of for n in counts)]
         lines = [[_name(e), *(_points_cell(of.get((e.name, n), {})) for n in counts)] for e in present]
         notes = [f"AUPRC of {one.columns.get(target, target)} with that many images in the set to learn from, the full probe last; the "
-                 f"smaller sets lie in the larger. {_learned(one)}[95 % percentile interval], {resampling(one)}, at most 1000 of them "
-                 "used. Other labels and AUROC: in the CSV."]  # fmt: skip
+                 f"smaller sets lie in the larger. {_learned(one)}[95 % percentile interval], {resampling(one)}"
+                 f"{_used(one, SUBGROUP_RESAMPLES)}. Other labels and AUROC: in the CSV."]  # fmt: skip
         panels.append(Panel(one.title, ["Encoder", *(f"{n:,}" for n in counts)], lines, notes=notes))
     panels = panels or _nothing("No learning curve was measured: the predictions carry no smaller training sets.")
     return Table(

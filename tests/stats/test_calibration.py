@@ -5,13 +5,14 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.special import logit as logit_of
 from scipy.stats import binomtest, foldnorm, norm, ttest_1samp
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
-from statsmodels.api import Logit, add_constant
+from statsmodels.api import GLM, Logit, add_constant, families
 
 from stats import measures
 from stats.bootstrap import resample_patients
@@ -48,21 +49,60 @@ def test_equal_probabilities_share_a_bin():
     assert len(set(bins.of_image[:50])) == 1 and bins.count <= 10 and equal_mass_bins(np.full(9, 0.4)).count == 1
 
 
-def test_recalibration_line_is_scikit_learns():
-    """Intercept and slope are those of scikit-learn's unpenalised logistic regression on the logit, for extreme and timid values."""
+def in_the_large(target, logit, **options):
+    """statsmodels' fit of a number that is added to given log odds."""
+    odds = np.asarray(logit)
+    return GLM(target.astype(float), np.ones((odds.size, 1)), family=families.Binomial(), offset=odds).fit(tol=1e-12, **options)
+
+
+def test_the_slope_is_scikit_learns_and_the_intercept_statsmodels():
+    """The slope is that of scikit-learn's unpenalised logistic regression on the logit, the intercept that of statsmodels' with the
+    logit as offset, for extreme and timid values."""
     target, probability = simulated()
     logit = np.log(probability / (1 - probability))
     for stretch in (0.5, 1.0, 2.5):
         said = 1 / (1 + np.exp(-(stretch * logit + 0.3)))
         fitted = LogisticRegression(C=np.inf, tol=1e-10, max_iter=500).fit((stretch * logit + 0.3)[:, None], target)
         line = recalibration_line(target, said)
-        np.testing.assert_allclose([line.intercept[0], line.slope[0]], [fitted.intercept_[0], fitted.coef_[0, 0]], atol=1e-5)
+        assert line.slope[0] == pytest.approx(fitted.coef_[0, 0], abs=1e-5)
+        assert line.intercept[0] == pytest.approx(in_the_large(target, stretch * logit + 0.3).params[0], abs=1e-9)
+
+
+@pytest.mark.parametrize(("stretch", "total"), [(2.0, 0.9), (0.5, 1.3), (2.0, 1.1), (0.5, 0.8)])
+def test_an_intercept_below_0_says_that_probabilities_are_too_high_on_the_whole(stretch, total):
+    """Probabilities that add up to more than the positives have an intercept below 0, to fewer one above 0, too extreme or too timid;
+    so added to all log odds, they add up to the positives."""
+    random = np.random.default_rng(0)
+    logit = logit_of(0.1) + random.normal(size=20000)
+    target = random.random(20000) < expit(logit)
+    moved = brentq(lambda b: expit(stretch * logit + b).mean() - total * target.mean(), -9, 9)
+    said = expit(stretch * logit + moved)
+    (value, low, high), (slope, *_) = (line := recalibration_line(target, said)).intercept, line.slope
+    assert (high < 0) == (said.mean() > target.mean()) == (total > 1) and (low > 0) == (total < 1)
+    assert expit(logit_of(said) + value).sum() == pytest.approx(target.sum(), abs=1e-6)
+    assert slope == pytest.approx(1 / stretch, rel=0.1)
+
+
+def test_scores_in_reverse_order_have_a_slope_below_0():
+    """A probe that says 1 - p has the slope -1 of p's 1, and the same size of it is not called a matter of too extreme or too timid."""
+    target, probability = simulated()
+    slope, turned = (recalibration_line(target, one).slope[0] for one in (probability, 1 - probability))
+    assert turned == pytest.approx(-slope) and turned < 0
+
+
+def test_noughts_and_ones_have_no_intercept():
+    """Scores that are all 0 or 1 have no log odds to which something could be added; with one other among them there are some."""
+    target = np.arange(100) < 40
+    votes = np.where(np.arange(100) % 10 == 0, ~target, target).astype(float)  # one in ten is wrong
+    assert np.isnan(recalibration_line(target, votes).intercept).all()
+    votes[0] = 0.5
+    assert np.isfinite(recalibration_line(target, votes).intercept).all()
 
 
 def test_true_probabilities_are_on_the_line():
     """Outcomes drawn from the probabilities give intercept 0 and slope 1 within four standard errors."""
     line = recalibration_line(*simulated(20000, seed=3))
-    assert abs(line.intercept[0]) < 0.12 and abs(line.slope[0] - 1) < 0.1
+    assert abs(line.intercept[0]) < 0.09 and abs(line.slope[0] - 1) < 0.1
 
 
 @pytest.mark.parametrize(("target", "probability"), [([1, 1], [0.2, 0.4]), ([0, 1, 1], [0.5, 0.5, 0.5]), ([0, 0, 1], [0.1, 0.2, 0.9])])
@@ -90,12 +130,16 @@ def clustered(patients=300, replicates=3, seed=0):
 
 @pytest.mark.parametrize("by_patient", [True, False])
 def test_the_interval_of_the_line_is_statsmodels(by_patient):
-    """Estimates and intervals are those of statsmodels' Logit with cluster-robust errors, by patient and image by image."""
+    """Estimates and intervals are those of statsmodels' Logit and, with an offset, GLM with cluster-robust errors, by patient and image
+    by image."""
     target, said, patient = clustered()
     line = recalibration_line(target, said[0], patient if by_patient else None)
     groups = patient if by_patient else np.arange(target.size)
-    fitted = Logit(target, add_constant(logit_of(said[0]))).fit(disp=0, tol=1e-12, cov_type="cluster", cov_kwds={"groups": groups})
-    np.testing.assert_allclose([line.intercept, line.slope], np.column_stack([fitted.params, fitted.conf_int()]), rtol=1e-7)
+    options = {"cov_type": "cluster", "cov_kwds": {"groups": groups}}
+    fitted = Logit(target, add_constant(logit_of(said[0]))).fit(disp=0, tol=1e-12, **options)
+    np.testing.assert_allclose(line.slope, [fitted.params[1], *fitted.conf_int()[1]], rtol=1e-7)
+    fitted = in_the_large(target, logit_of(said[0]), **options)
+    np.testing.assert_allclose(line.intercept, [fitted.params[0], *fitted.conf_int()[0]], rtol=1e-7)
 
 
 def test_the_interval_of_a_mean_over_replicates_is_that_of_one_joint_fit():
@@ -107,13 +151,15 @@ def test_the_interval_of_a_mean_over_replicates_is_that_of_one_joint_fit():
         design[k * n : (k + 1) * n, 2 * k : 2 * k + 2] = add_constant(logit_of(one))
     options = {"groups": np.tile(patient, replicates), "use_correction": False}
     joint = Logit(np.tile(target, replicates), design).fit(disp=0, tol=1e-12, cov_type="cluster", cov_kwds=options)
+    large = GLM(np.tile(target, replicates).astype(float), np.repeat(np.eye(replicates), n, axis=0), family=families.Binomial(),
+                offset=logit_of(said).ravel()).fit(tol=1e-12, cov_type="cluster", cov_kwds=options)  # fmt: skip
     line = recalibration_line(target, said, patient)
     groups = len(set(patient))
-    factor = groups / (groups - 1) * (n - 1) / (n - 2)
-    for place, (value, low, high) in enumerate((line.intercept, line.slope)):
-        mean = np.arange(2 * replicates) % 2 == place
-        assert value == pytest.approx(joint.params[mean].mean(), rel=1e-8)
-        error = np.sqrt(factor * mean @ joint.cov_params() @ mean) / replicates
+    slopes, all_of_them = np.arange(2 * replicates) % 2 == 1, np.ones(replicates, dtype=bool)
+    for (value, low, high), fit, mean, numbers in ((line.intercept, large, all_of_them, 1), (line.slope, joint, slopes, 2)):
+        factor = groups / (groups - 1) * (n - 1) / (n - numbers)
+        assert value == pytest.approx(fit.params[mean].mean(), rel=1e-8)
+        error = np.sqrt(factor * mean @ fit.cov_params() @ mean) / replicates
         assert [value - low, high - value] == pytest.approx([1.959964 * error] * 2, rel=1e-6)
 
 

@@ -410,6 +410,16 @@ def test_reports_of_a_stranger(results):
     assert found["a", "rg_er"]["reason"] == "not in the file" and found["a", "bleu4"]["value"]
 
 
+def test_groups_of_reports_are_drawn_under_the_name_of_the_metric(results):
+    """The page's drawing of a report's score by sex is called ROUGE-L, and not by what a table calls its only column."""
+    parts = [results.report_rows(skill, seed).assign(encoder=name) for name, skill, seed in (("a", 0.6, 1), ("b", 0.4, 2))]
+    run(pd.concat(parts).assign(sex=lambda frame: np.where(frame.patient_id < "toy:030", "F", "M")))
+    page = (OUT / "page/index.html").read_text(encoding="utf-8")
+    drawn = re.search(r'<section id="subgroups".*?</section>', page, flags=re.S)[0]
+    assert "<figcaption><strong>ROUGE-L</strong></figcaption>" in drawn and 'aria-label="ROUGE-L, best minus worst group' in drawn
+    assert "<strong>report" not in drawn
+
+
 REPORTS = ("The heart is NORMAL in size.  No pleural effusion, no pneumothorax.", "It isn't enlarged; T-spine 3.5 cm.", "Lungs are clear.",
            "no no no effusion", "Élargi: ___ opacity_1", "", "normal")  # fmt: skip
 

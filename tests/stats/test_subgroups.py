@@ -6,8 +6,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from stats.bootstrap import resample_patients
-from stats.compare import Settings, compare
+from stats.compare import Settings, compare, positive_sets
 from stats.measures import linear_probe
+from stats.predictions import Cohort, Predictions
 from stats.subgroups import GAP, GROUP
 
 OUT = "results/stats/linear_probe/toy"
@@ -95,8 +96,27 @@ def test_a_stratified_draw_keeps_the_positives(results):
     assert width[True] < width[False]
 
 
+@pytest.mark.parametrize(("sets", "strata"), [
+    ({"": 20, "A": 20, "B": 1}, [20, 21]),  # the only B is drawn with those who have nothing
+    ({"A": 20, "C": 9, "B": 1}, [10, 20]),  # everybody has something: with the smallest other set
+    ({"": 20, "A": 3, "B": 2}, [5, 20]),  # together they are enough
+    ({"": 2, "A": 1}, [3]),
+    ({"": 5, "rare": 9, "A": 3, "B": 3}, [5, 6, 9]),  # a label may be called so
+])  # fmt: skip
+def test_no_stratum_is_smaller_than_five(sets, strata):
+    """Where five patients can be had together no stratum has fewer, so that even the only positive is drawn now and then, and twice."""
+    names = [name for name, size in sets.items() for _ in range(size)]
+    patients = [f"{k:02d}" for k in range(len(names))]
+    rows = pd.concat([pd.DataFrame({"image_id": patients, "patient_id": patients, "label": label, "replicate": 0,
+                                    "target": [float(name == label) for name in names]}) for label in sets if label])  # fmt: skip
+    found = positive_sets(Cohort("linear_probe", "toy", [Predictions("one", None, rows)], "patient", patients, len(patients)))
+    assert sorted(pd.Series(found).value_counts()) == strata
+    drawn = resample_patients(patients, 500, 0, found).counts
+    assert drawn.std(axis=0).min() > 0.5 and {0, 1, 2} <= set(drawn[:, -1])
+
+
 def test_few_positives_in_a_group_have_no_numbers(results):
-    """A group with four positive images is named without a value and without a gap: two or three draws of them are no interval."""
+    """A group with two positive patients is named without a value and without a gap: two or three draws of them are no interval."""
     rows = results.probe_rows(1.5, labels=("x",), replicates=1).assign(sex=lambda r: np.where(r.image_id < "image060", "F", "M"))
     rows["target"] = rows.image_id.isin([*(f"image{k:03d}" for k in range(4)), *(f"image{k:03d}" for k in range(60, 90))]).astype(
         np.float32
@@ -104,5 +124,32 @@ def test_few_positives_in_a_group_have_no_numbers(results):
     compare("linear_probe", "toy", "one", [results.write("linear_probe", "toy", "one", rows)], OUT, Settings(resamples=20))
     found = pd.read_csv(f"{OUT}/subgroups.csv").set_index("group")
     few = found.loc[["F"]]
-    assert few["value"].isna().all() and few["n_positive"].eq(4).all() and few["reason"].str.contains("fewer than 5 positive").all()
+    assert few["value"].isna().all() and few["n_positive"].eq(4).all() and few["reason"].str.contains("fewer than 5 patients with it").all()
     assert found.loc[["M"], "value"].notna().all() and GAP not in set(found.kind)
+
+
+@pytest.mark.parametrize("unit", ["patient", "image"])
+@pytest.mark.parametrize("rare", [1, 0])
+def test_many_images_of_few_patients_have_no_numbers(results, unit, rare):
+    """Eight images of four women are the only ones with (or without) the finding: no number for women, though images would do."""
+    rows = results.probe_rows(1.5, labels=("x",), replicates=1).assign(sex=lambda r: np.where(r.image_id < "image060", "F", "M"))
+    rows["target"] = np.where(rows.sex == "M", rows.target, np.where(rows.image_id < "image008", rare, 1 - rare)).astype(np.float32)
+    folder = results.write("linear_probe", "toy", "one", rows)
+    compare("linear_probe", "toy", "one", [folder], OUT, Settings(resamples=20, unit=unit))
+    found = pd.read_csv(f"{OUT}/subgroups.csv").set_index("group")
+    assert found.loc["F", "value"].isna().all() and found.loc["M", "value"].notna().all() and GAP not in set(found.kind)
+
+
+def test_a_structure_that_few_of_a_group_have_has_no_numbers(results):
+    """Of thirty women one has a pneumothorax: her Dice is neither printed nor counted, and no group is said to be the worst."""
+    rows = results.segmentation_rows(0.8)
+    rows = rows[rows.structure_set == "ribs"].assign(sex=lambda r: np.where(r.image_id < "image060", "F", "M"))
+    without = (rows.sex == "F") & (rows.image_id > "image001")
+    rows.loc[without, ["ref_area", "pred_area"]] = 0
+    rows.loc[without, "dice"] = np.nan
+    compare("segmentation", "toy", "one", [results.write("segmentation", "toy", "one", rows)], OUT, Settings(resamples=20))
+    found = pd.read_csv(f"{OUT}/subgroups.csv").set_index("group")
+    women = found.loc[["F"]]
+    assert set(women.reason) == {"fewer than 10 patients with it"} and GAP not in set(found.kind)
+    assert women[["value", "low", "high", "n_images", "n_patients", "n_positive"]].isna().all(axis=None)
+    assert found.loc[["M"], "value"].notna().all()

@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import rankdata
+from scipy.stats import friedmanchisquare, rankdata
+from sklearn.metrics import brier_score_loss
 
 from stats.calibration import LINE_COLUMNS
 from stats.compare import Settings, compare
 from stats.figures import Place, curves, rank_diagram, reliability, scatter
 from stats.ranks import critical_difference
 from stats.report import write_report
-from stats.supplement import FEWEST_SETS
+from stats.scores import Encoder, Section
+from stats.supplement import FEWEST_SETS, Standing, groups_in_words, standings
 from stats.tables import write_tables
 
 from .conftest import SIX, Results, write_sidecar
@@ -111,6 +113,9 @@ def test_slope_and_intercept_are_printed_with_their_intervals(written):
             assert f"recalibration {name}" in text and f"[{low}, {high}]" in text and value in text, (kind, name)
         assert f"| Best | {value}<br>[{low}, {high}] |" in texts["md"]
     assert "clustered by patient" in texts["md"]
+    for words in ("between 0 and 1: probabilities too extreme; above 1: too timid; below 0: in reverse order",
+                  "below 0: probabilities too high on the whole; above 0: too low. In log odds, with the slope held at 1"):  # fmt: skip
+        assert all(words in text for text in texts.values())
 
 
 def test_lowest_brier_is_marked_best(written):
@@ -124,6 +129,22 @@ def test_lowest_brier_is_marked_best(written):
     changed = Path("results/tables/calibration.md").read_text().split("calibration error")[0]
     (best,) = [line for line in changed.splitlines() if line.startswith("| Best (control)")]
     assert "**" not in best and "<u>" not in best and changed.count("**") == text.count("**")
+
+
+def test_the_brier_score_stands_beside_that_of_saying_the_prevalence(written):
+    """Per label the table and its note have scikit-learn's Brier score of the share of positives, said of every image."""
+    truth = results_truth(written)
+    wanted = {label: brier_score_loss(target, np.full(target.size, target.mean())) for label, target in truth.items()}
+    for row in rows("tables/calibration"):
+        assert row["brier_guessing"] == (f"{wanted[row['target']]:.10f}" if row["target"] in wanted else "")
+    told = ", ".join(f"{label} {wanted[label]:.3f}" for label in SIX)
+    for path in ("results/tables/calibration.md", "results/report/index.html"):
+        assert Path(path).read_text(encoding="utf-8").count(f"Always saying the share of positives scores {told}: above it") == 1
+
+
+def results_truth(written: Results) -> dict[str, np.ndarray]:
+    frame = written.probe_rows(1.0, replicates=1)
+    return {label: of["target"].to_numpy(dtype=np.float64) for label, of in frame.groupby("label")}
 
 
 def test_subgroups_name_the_worst_group_and_its_gap(written):
@@ -160,6 +181,61 @@ def test_mean_rank_and_critical_difference_are_those_of_the_columns(written):
     (p,) = {r["p_friedman"] for r in rows("tables/ranks") if r["task"] == "Classification" and r["averaged_over"]}
     over_columns = critical_difference(-np.array(of_data["probe"]))
     assert len(of_data["probe"]) >= FEWEST_SETS and float(p) == pytest.approx(over_columns.p_friedman, abs=1e-9)
+
+
+def section(table: int, dataset: str, values: dict[str, dict[str, float]]) -> Section:
+    """A data set of one task with nothing but values, by column and encoder."""
+    metric = {3: "auprc", 4: "dice"}[table]
+    estimates = {(encoder, column, metric): {"value": str(value)} for column, of in values.items() for encoder, value in of.items()}
+    return Section(table, dataset, dataset, None, (metric,), {column: column for column in values}, estimates, {}, frozenset(), {})
+
+
+def standings_of(sections: list[Section], names: str) -> dict[str, Standing]:
+    return {one.title: one for one in standings(sections, [Encoder(name, {}, {}, False) for name in names])}
+
+
+def test_a_data_set_of_two_tasks_counts_once():
+    """Tasks that share the patients of a data set are one data set of a mean rank, whose rank is that of the mean over its tasks."""
+    up, down = {"a": 0.3, "b": 0.2, "c": 0.1}, {"a": 0.1, "b": 0.3, "c": 0.2}
+    shared = [section(3, "one", {"x": up, "y": up, "z": up}), section(4, "one", {"lungs": down})]
+    found = standings_of([*shared, section(3, "two", {"x": up})], "abc")["All tasks"]
+    assert (found.over, found.count) == ("data sets", 2) and "Friedman's test over 2 data sets" in groups_in_words(found)
+    # on "one" a has rank 1 and 3, b 2 and 1, c 3 and 2, so that b is first there; on "two" a, b, c
+    assert found.mean_ranks.tolist() == [(2 + 1) / 2, (1 + 2) / 2, 3.0]
+    alone = standings_of(shared, "abc")["All tasks"]
+    assert (alone.over, alone.count) == ("columns", 4) and "of one data set, which are not independent" in groups_in_words(alone)
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 6])
+def test_friedmans_p_needs_five_data_sets(count):
+    """Of three or four data sets no p is told, and the words say from how many on; of five and six it is scipy's."""
+    values = np.random.default_rng(1).normal(size=(count, 4))
+    sections = [section(3, f"set {k}", {"x": dict(zip("abcd", of_set, strict=True))}) for k, of_set in enumerate(values)]
+    text = groups_in_words(standings_of(sections, "abcd")["Classification"])
+    p = friedmanchisquare(*values.T).pvalue
+    told = f"p = {p:.3f};" if count >= 5 else "no p with fewer than 5 of them;"
+    assert text.startswith(f"Friedman's test over {count} data sets: {told}"), text
+
+
+def test_too_few_data_sets_tell_nobody_apart():
+    """Where the critical difference is larger than any two mean ranks can be apart, the words say so of all encoders."""
+    two = [section(3, name, {"x": {"a": 0.3, "b": 0.2, "c": 0.1}}) for name in ("one", "two")]
+    text = groups_in_words(standings_of(two, "abc")["Classification"])
+    assert text.endswith("Not told apart: all of them, whatever their ranks: 2 data sets are too few for 3 encoders.")
+
+
+def test_notes_tell_how_many_resamples_are_used_where_not_all_are(written):
+    """Of 60 resamples all are used and nothing is said; of 5,000 the calibration error uses 2,000 and groups and curves 1,000."""
+    told = {"calibration": 2000, "subgroups": 1000, "learning_curves": 1000}
+    for name in told:
+        assert " used" not in Path(f"results/tables/{name}.md").read_text()
+    path = Path("results/stats/linear_probe/probe/meta.json")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"facts": content["facts"] | {"resamples": 5000}}))
+    write_tables("spec.json", "results/tables")
+    for name, used in told.items():
+        text = Path(f"results/tables/{name}.md").read_text()
+        assert text.count(f"5000 resamples of patients, of which the first {used} are used") == text.count(" used") == 1
 
 
 def test_ranks_of_a_column_are_the_statistics(written):
