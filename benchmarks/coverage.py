@@ -172,9 +172,13 @@ def coverage_of_a_mean(images: int, studies: int, resamples: int, seed: int) -> 
 def coverage_of_recalibration(images: int, positives: int, studies: int, seed: int) -> dict[str, float]:
     """The same for the recalibration line, mean over five folds; a patient has two images whose outcomes are correlated."""
     random, hits = np.random.default_rng([seed, images, positives, 5]), np.zeros(2)
-    patient, truth = np.arange(images) // 2, (INTERCEPTS.mean(), SLOPES.mean())
+    patient = np.arange(images) // 2
     grid = LOGIT_SD * norm.ppf((np.arange(1000) + 0.5) / 1000)
     middle = brentq(lambda logit: expit(logit + grid).mean() - positives / images, -20, 20)
+    said = (middle + grid - INTERCEPTS[:, None]) / SLOPES[:, None]
+    # with the slope held at 1
+    in_the_large = [brentq(lambda a, one=one: expit(a + one).mean() - positives / images, -20, 20) for one in said]
+    truth = np.mean(in_the_large), SLOPES.mean()
 
     for _ in range(studies):
         logit = middle + LOGIT_SD * normals(random, images, 2)

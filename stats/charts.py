@@ -54,14 +54,15 @@ def _role(run: Run, encoder: Encoder) -> str:
 
 
 def _leading(run: Run, one: Section, target: str, metric: str, among: Sequence[str]) -> list[Encoder]:
-    """The reference and the best others, at most `LINES`, of the encoders named."""
+    """The reference and the best others, at most `LINES`, of the encoders named: in the run's order, so that a line looks alike in all."""
     sign = 1 if metric in LOWER_IS_BETTER else -1
 
     def place(encoder: Encoder) -> tuple[bool, float]:
         value = run.value(one, encoder, target, metric)
         return encoder is not run.reference, np.inf if value is None else sign * value
 
-    return sorted((e for e in run.encoders if e.name in among), key=place)[:LINES]
+    best = sorted((e for e in run.encoders if e.name in among), key=place)[:LINES]
+    return sorted(best, key=lambda encoder: (encoder is not run.reference, run.encoders.index(encoder)))
 
 
 def _key(encoders: Sequence[Encoder]) -> Html:

@@ -261,7 +261,7 @@ svg .zero { stroke: var(--ink); stroke-width: 1.2; } svg .chance { stroke: var(-
 svg .reference { stroke: var(--accent); fill: var(--accent); } svg .encoder { stroke: var(--ink); fill: var(--ink); }
 svg .group { stroke: var(--second); stroke-linecap: round; } svg .hollow { fill: var(--paper); }
 svg .control { stroke: var(--soft); fill: var(--paper); } svg .control.full { fill: var(--soft); }
-svg .run { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
+svg .run { fill: none; stroke-width: 1.8; stroke-linejoin: round; } svg circle.run { stroke-dasharray: none; }
 .run0 { stroke: var(--accent); } .run1 { stroke: var(--second); stroke-dasharray: 6 3; }
 .run2 { stroke: var(--third); stroke-dasharray: 2 2; } .run3 { stroke: var(--fourth); stroke-dasharray: 8 2 2 2; }
 .key svg { width: 2.2rem; height: .7rem; vertical-align: baseline; } .key { list-style: none; padding: 0; display: flex;

@@ -7,15 +7,18 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from stats.charts import _leading
 from stats.figures import example_bands, nice_ticks
 from stats.page import read_markdown
 from stats.report import collapse_verdict, main, write_report
+from stats.scores import Encoder
 from stats.tables import write_tables
 from stats.typeset import Cell, Panel, markdown
 
@@ -294,3 +297,11 @@ def test_ticks_are_few_and_inside(low, high):
     ticks = nice_ticks(low, high)
     assert 1 <= len(ticks) <= 6 and ticks[0] >= low - 1e-9 and ticks[-1] <= high + 1e-9
     assert np.ptp(np.diff(ticks)) < 1e-9 if len(ticks) > 1 else True
+
+
+def test_a_line_is_drawn_alike_in_every_figure():
+    """Two data sets that rank the same encoders otherwise show them in one order, the reference first and the worst of five left out."""
+    encoders = [Encoder(name, {}, {}, False) for name in ("a", "b", "reference", "c", "d")]
+    for values in ({"a": 1, "b": 4, "reference": 0, "c": 3, "d": 2}, {"a": 1, "b": 2, "reference": 5, "c": 4, "d": 3}):
+        run = SimpleNamespace(encoders=encoders, reference=encoders[2], value=lambda one, encoder, *_, of=values: of[encoder.name])
+        assert [e.name for e in _leading(run, None, "", "auprc", set(values))] == ["reference", "b", "c", "d"]
