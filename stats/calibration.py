@@ -161,7 +161,7 @@ def calibration_interval(gaps: Gaps, level: float = 0.95) -> Interval:
     Returns:
         Fractions. ``median`` is the error of which half of the studies would show less than was observed: an estimate
         without the bias, which may be 0. The upper end is the largest error that the bins can hold, at most 1, where there are too few
-        resamples to refuse any (below 39 at 95 %).
+        resamples to refuse any (below 39 at 95 %). ``sd`` is NaN: no interval is made of it.
 
     >>> def one_bin(gap):  # of 2,500 images, half of which were said to be positive; the SD of its noise is 0.01
     ...     drawn = gap + 0.01 * ndtri((np.arange(2000)[:, None] + 0.5) / 2000)
@@ -234,9 +234,8 @@ def calibration_interval(gaps: Gaps, level: float = 0.95) -> Interval:
     of_nothing = float(np.median(errors(0.0, even)))
     between = seen + even
     shapes = seen, between / np.abs(between).sum()
-    sd = float(np.abs(drawn).sum(axis=1).std(ddof=1)) if len(drawn) > 1 else np.nan
     low, high = min(crossing(too_small, one) for one in shapes), max(crossing(too_large, one) for one in shapes)
-    return Interval(crossing(half, seen), low, high, sd, len(drawn))
+    return Interval(crossing(half, seen), low, high, np.nan, len(drawn))
 
 
 def _noise(gaps: Gaps, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
