@@ -5,8 +5,9 @@ AUPRC and AUROC look at the order of scores only; a probe can rank well and stil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
@@ -14,12 +15,15 @@ from scipy.special import expit, ndtr, ndtri
 from scipy.stats import norm
 
 from .bootstrap import Interval
+from .predictions import Cohort
 
 BINS = 10
 #: Resamples with which the interval of the calibration error is content: more of them move its ends by a few percent of its width.
 DRAWS = 2000
 #: Probabilities count as at least this far from 0 and 1, which have no log odds.
 EDGE = 1e-7
+#: Columns of reliability.csv.
+RELIABILITY_COLUMNS = ("task", "dataset", "encoder", "target", "bin", "n_images", "probability", "observed")
 #: Columns of a recalibration line, in the order of `Line`.
 LINE_COLUMNS = tuple(f"calibration_{name}{end}" for name in ("intercept", "slope") for end in ("", "_low", "_high"))
 
@@ -355,3 +359,24 @@ def _derivatives(design: np.ndarray, y: np.ndarray, line: np.ndarray) -> tuple[n
 def _log_likelihood(design: np.ndarray, y: np.ndarray, line: np.ndarray) -> float:
     score = design @ line
     return float(y @ score - np.logaddexp(0, score).sum())
+
+
+def reliability_rows(cohort: Cohort) -> Iterator[dict[str, Any]]:
+    """Rows of reliability.csv: per bin of equal size, the mean probability (over replicates) and the share that was positive.
+
+    Both are fractions; the bins are those of :func:`equal_mass_bins` on the mean over replicates. Nothing for other
+    tasks, nor for an encoder with a score outside [0, 1].
+    """
+    if cohort.task != "linear_probe":
+        return
+    for predictions in cohort.present:
+        if not predictions.rows["score"].between(0, 1).all():
+            continue
+        for label, rows in predictions.rows.groupby("label", sort=True):
+            images = rows.groupby("image_id", sort=True).agg(score=("score", "mean"), target=("target", "first"))
+            score, target = images["score"].to_numpy(dtype=np.float64), images["target"].to_numpy() > 0
+            bins = equal_mass_bins(score)
+            for k in range(bins.count):
+                inside = bins.of_image == k
+                yield {"task": cohort.task, "dataset": cohort.dataset, "encoder": predictions.encoder, "target": label, "bin": k,
+                       "n_images": int(inside.sum()), "probability": score[inside].mean(), "observed": target[inside].mean()}  # fmt: skip
