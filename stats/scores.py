@@ -25,7 +25,8 @@ METRIC_TITLES = {"auprc": "AUPRC", "auroc": "AUROC", "dice": "Dice", "rouge_l": 
                  "rg_er": "RG_ER", "f1_14": "Macro-F1-14", "rouge_l_coco": "ROUGE-L (coco)", "brier": "Brier", "ece": "ECE",
                  "hd95": "HD95", "nsd": "NSD"}  # fmt: skip
 #: Share of its width by which the median of the resamples may be away from the value before a note says that an interval does not hold what
-#: it promises: a bias of half as many standard errors on the data, and once more in the resamples, leaves 88 % of 95.
+#: it promises. The width is 3.92 standard errors, so a tenth is 0.39; of a bias of so many on the data, and once more in the resamples, an
+#: interval of 95 % holds the truth in 88.
 BESIDE = 0.1
 SITE_AUROC = 0.6  # from here on a note says that the site gives a label away
 #: Tokenizer of the reports -> what it gives.
