@@ -5,8 +5,9 @@ AUPRC and AUROC look at the order of scores only; a probe can rank well and stil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
@@ -14,12 +15,15 @@ from scipy.special import expit, ndtr, ndtri
 from scipy.stats import norm
 
 from .bootstrap import Interval
+from .predictions import Cohort
 
 BINS = 10
 #: Resamples with which the interval of the calibration error is content: more of them move its ends by a few percent of its width.
 DRAWS = 2000
 #: Probabilities count as at least this far from 0 and 1, which have no log odds.
 EDGE = 1e-7
+#: Columns of reliability.csv.
+RELIABILITY_COLUMNS = ("task", "dataset", "encoder", "target", "bin", "n_images", "probability", "observed")
 #: Columns of a recalibration line, in the order of `Line`.
 LINE_COLUMNS = tuple(f"calibration_{name}{end}" for name in ("intercept", "slope") for end in ("", "_low", "_high"))
 
@@ -161,7 +165,7 @@ def calibration_interval(gaps: Gaps, level: float = 0.95) -> Interval:
     Returns:
         Fractions. ``median`` is the error of which half of the studies would show less than was observed: an estimate
         without the bias, which may be 0. The upper end is the largest error that the bins can hold, at most 1, where there are too few
-        resamples to refuse any (below 39 at 95 %).
+        resamples to refuse any (below 39 at 95 %). ``sd`` is NaN: no interval is made of it.
 
     >>> def one_bin(gap):  # of 2,500 images, half of which were said to be positive; the SD of its noise is 0.01
     ...     drawn = gap + 0.01 * ndtri((np.arange(2000)[:, None] + 0.5) / 2000)
@@ -234,9 +238,8 @@ def calibration_interval(gaps: Gaps, level: float = 0.95) -> Interval:
     of_nothing = float(np.median(errors(0.0, even)))
     between = seen + even
     shapes = seen, between / np.abs(between).sum()
-    sd = float(np.abs(drawn).sum(axis=1).std(ddof=1)) if len(drawn) > 1 else np.nan
     low, high = min(crossing(too_small, one) for one in shapes), max(crossing(too_large, one) for one in shapes)
-    return Interval(crossing(half, seen), low, high, sd, len(drawn))
+    return Interval(crossing(half, seen), low, high, np.nan, len(drawn))
 
 
 def _noise(gaps: Gaps, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -356,3 +359,24 @@ def _derivatives(design: np.ndarray, y: np.ndarray, line: np.ndarray) -> tuple[n
 def _log_likelihood(design: np.ndarray, y: np.ndarray, line: np.ndarray) -> float:
     score = design @ line
     return float(y @ score - np.logaddexp(0, score).sum())
+
+
+def reliability_rows(cohort: Cohort) -> Iterator[dict[str, Any]]:
+    """Rows of reliability.csv: per bin of equal size, the mean probability (over replicates) and the share that was positive.
+
+    Both are fractions; the bins are those of :func:`equal_mass_bins` on the mean over replicates. Nothing for other
+    tasks, nor for an encoder with a score outside [0, 1].
+    """
+    if cohort.task != "linear_probe":
+        return
+    for predictions in cohort.present:
+        if not predictions.rows["score"].between(0, 1).all():
+            continue
+        for label, rows in predictions.rows.groupby("label", sort=True):
+            images = rows.groupby("image_id", sort=True).agg(score=("score", "mean"), target=("target", "first"))
+            score, target = images["score"].to_numpy(dtype=np.float64), images["target"].to_numpy() > 0
+            bins = equal_mass_bins(score)
+            for k in range(bins.count):
+                inside = bins.of_image == k
+                yield {"task": cohort.task, "dataset": cohort.dataset, "encoder": predictions.encoder, "target": label, "bin": k,
+                       "n_images": int(inside.sum()), "probability": score[inside].mean(), "observed": target[inside].mean()}  # fmt: skip

@@ -22,10 +22,9 @@ from . import contradictions, detectable, sizes
 from .errors import StatsError
 from .figures import signed
 from .printed import DICE, OPEN, REPORTS, ROUNDING, RSNA, SIX, VERDICTS, VINDR, Claim, Print, gains, listed, starred, verdict
-from .published import AGG_PRINTED, Published
+from .published import AGG_PRINTED, PUBLISHED, Published
 from .typeset import Panel, markdown
 
-PUBLISHED = Path(__file__).resolve().parent.parent / "results" / "published"
 #: Two rows of one encoder agree up to this, points.
 AGREE = 1.0
 PLURAL = ("hold", "do not hold", "contradict themselves", "cannot be checked from print")

@@ -38,7 +38,15 @@ from .bootstrap import (
     shifted_interval,
     two_level,
 )
-from .calibration import LINE_COLUMNS, Gaps, Line, calibration_interval, recalibration_line
+from .calibration import (
+    LINE_COLUMNS,
+    RELIABILITY_COLUMNS,
+    Gaps,
+    Line,
+    calibration_interval,
+    recalibration_line,
+    reliability_rows,
+)
 from .delong import delong_of_replicates
 from .errors import EncoderMissing, SettingError, StatsError
 from .learning_curves import CURVE_COLUMNS, learning_curve_rows
@@ -48,7 +56,7 @@ from .permutation import p_sign_flip, patient_signs
 from .predictions import SAMPLE_KEY, Cohort, Predictions, first_replicate, read_cohort
 from .provenance import Sidecar, check_folder, csv_bytes, write_artifact
 from .ranks import rank_intervals
-from .subgroups import RELIABILITY_COLUMNS, SUBGROUP_COLUMNS, SUBGROUP_RESAMPLES, reliability_rows, subgroup_rows
+from .subgroups import SUBGROUP_COLUMNS, SUBGROUP_RESAMPLES, subgroup_rows
 
 ESTIMATE_COLUMNS = (
     "task", "dataset", "encoder", "target", "metric", "value", "sd", "replicates", "median", "low", "high", "bca_low",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .figures import signed
+from .provenance import read_csv
 from .published import Published, Score
 
 HOLDS, FAILS, CONTRADICTS, OPEN = "holds", "does not hold", "contradicts itself", "cannot be checked from print"
@@ -35,8 +35,7 @@ class Print:
         self.count = {(row["dataset"], row["quantity"]): int(row["value"]) for row in published.data}
         self.fact = {(row["model"], row["attribute"]): row for row in published.encoders}
         self.size = {(row["dataset"], row["split"]): int(row["count"]) for row in published.splits}
-        with (published.folder / "table4_segmentation.csv").open(encoding="utf-8", newline="") as lines:
-            self.decoders = list(csv.DictReader(lines))
+        self.decoders = read_csv(published.folder / "table4_segmentation.csv")
 
     def column(self, table: int, dataset: str, column: str, metric: str, decoder: str = "") -> list[Score]:
         """All rows of a column, in the order of print."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import SpecError
+from .provenance import read_csv
 
+#: The folder that is tracked with the project.
+PUBLISHED = Path(__file__).resolve().parent.parent / "results" / "published"
 #: Metric names of the paper -> columns of estimates.csv.
 METRICS = {"AUPRC": "auprc", "AUROC": "auroc", "Dice": "dice", "ROUGE-L": "rouge_l", "BLEU-4": "bleu4",
            "RG_ER": "rg_er", "Macro-F1-14": "f1_14"}  # fmt: skip
@@ -86,8 +88,7 @@ class Published:
         path = self.folder / name
         if not path.is_file():
             raise SpecError(str(path), "no such file", "the paper's table as CSV", "set 'published' in the spec")
-        with path.open(encoding="utf-8", newline="") as lines:
-            return list(csv.DictReader(lines))
+        return read_csv(path)
 
     def _classification(self) -> list[Score]:
         found, six = [], {}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .provenance import Sidecar, read_sidecar
+from .provenance import Sidecar, read_csv, read_sidecar
 from .scores import TASKS, Encoder, Section, find_estimate, points, read_section
 from .supplement import TASK_TITLES
 from .tables import read_encoders
@@ -115,6 +113,4 @@ def _meta(address: Path | str) -> Path:
 
 def table_rows(run: Run, name: str) -> list[dict[str, str]]:
     """Rows of a CSV among the tables; none where the tables were not written."""
-    if run.tables is None:
-        return []
-    return list(csv.DictReader(io.StringIO(run.tables.verified(name).read_text(encoding="utf-8"))))
+    return [] if run.tables is None else read_csv(run.tables.verified(name))

@@ -16,7 +16,7 @@ from .measures import BIASED_UP, LOWER_IS_BETTER, REPORT
 from .provenance import Sidecar, read_csv, read_sidecar
 from .published import AGG6, AGG7, AGG_PRINTED, SEVENTH, Published, Score
 from .ranking import guessed_average_precision
-from .typeset import OVERLAP, REDUCED, UNTOLD, Cell, Panel
+from .typeset import OVERLAP, REDUCED, UNTOLD, Cell, Panel, best_two
 
 #: Further files of a statistics folder.
 MORE = ("ranks", "subgroups", "learning_curves", "reliability")
@@ -25,7 +25,8 @@ METRIC_TITLES = {"auprc": "AUPRC", "auroc": "AUROC", "dice": "Dice", "rouge_l": 
                  "rg_er": "RG_ER", "f1_14": "Macro-F1-14", "rouge_l_coco": "ROUGE-L (coco)", "brier": "Brier", "ece": "ECE",
                  "hd95": "HD95", "nsd": "NSD"}  # fmt: skip
 #: Share of its width by which the median of the resamples may be away from the value before a note says that an interval does not hold what
-#: it promises: a bias of half as many standard errors on the data, and once more in the resamples, leaves 88 % of 95.
+#: it promises. The width is 3.92 standard errors, so a tenth is 0.39; of a bias of so many on the data, and once more in the resamples, an
+#: interval of 95 % holds the truth in 88.
 BESIDE = 0.1
 SITE_AUROC = 0.6  # from here on a note says that the site gives a label away
 #: Tokenizer of the reports -> what it gives.
@@ -338,6 +339,15 @@ def guessing(estimate: Mapping[str, str]) -> float | None:
     return 50.0 if estimate.get("metric") == "auroc" else None
 
 
+def plural(unit: str) -> str:
+    """Of what is resampled: patients, studies or images.
+
+    >>> plural("study"), plural("image")
+    ('studies', 'images')
+    """
+    return "studies" if unit == "study" else f"{unit}s"
+
+
 def too_few(estimate: Mapping[str, str]) -> str:
     """Why a test on this row of estimates.csv would claim too much: fewer than FEW units to resample, in a class or at all; or nothing.
 
@@ -347,7 +357,7 @@ def too_few(estimate: Mapping[str, str]) -> str:
     ('too few images: 9, of at least 10', '')
     """
     unit = estimate.get("unit") or "patient"
-    units = {"study": "studies"}.get(unit, f"{unit}s")
+    units = plural(unit)
     for name in ("positive", "negative"):
         count = estimate.get(f"n_{name}_units")
         if count and int(count) < FEW:
@@ -415,11 +425,8 @@ def _ranks(cells: Sequence[ScoreCell]) -> dict[tuple[str, str, str], int]:
     ranks = {}
     for place in {(cell.target, cell.metric) for cell in cells}:
         column = [c for c in cells if (c.target, c.metric) == place and c.value is not None and not c.encoder.control]
-        printed = sorted({round(cell.value, 1) for cell in column}, reverse=place[1] not in LOWER_IS_BETTER)
-        for cell in column:
-            rank = printed.index(round(cell.value, 1)) + 1
-            if rank <= 2 and len(column) > 1:
-                ranks[cell.encoder.name, *place] = rank
+        for k, rank in best_two([round(cell.value, 1) for cell in column], place[1] in LOWER_IS_BETTER).items():
+            ranks[column[k].encoder.name, *place] = rank
     return ranks
 
 
@@ -471,7 +478,7 @@ def site_auroc(sites: Mapping[str, Sequence[int]]) -> float:
 def resampling(section: Section) -> str:
     """What was drawn, and whether that makes intervals too narrow; every table with intervals says it."""
     unit = section.facts.get("unit", "patient")
-    units = {"study": "studies"}.get(unit, f"{unit}s")
+    units = plural(unit)
     words = f"{section.facts.get('resamples', '?')} resamples of {units}"
     words += " within equal sets of findings" * bool(section.facts.get("stratified"))
     many = section.facts.get("units")

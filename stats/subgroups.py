@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from . import measures
 from .bootstrap import PatientResamples, percentile_interval
-from .calibration import equal_mass_bins
 from .measures import LOWER_IS_BETTER, Measurement
 from .predictions import GROUPS, Cohort, Predictions
 
@@ -36,7 +34,6 @@ SUBGROUP_COLUMNS = (
     "task", "dataset", "encoder", "target", "metric", "grouping", "kind", "group", "worst", "value", "low", "high",
     "resamples_valid", "n_images", "n_patients", "n_positive", "state", "reason",
 )  # fmt: skip
-RELIABILITY_COLUMNS = ("task", "dataset", "encoder", "target", "bin", "n_images", "probability", "observed")
 
 
 def subgroup_rows(cohort: Cohort, draws: PatientResamples) -> Iterator[dict[str, Any]]:
@@ -119,24 +116,3 @@ def _gap(base: Mapping[str, Any], by_group: Mapping[str, Measurement], metric: s
     interval = percentile_interval(defined[best].samples - defined[worst].samples)
     yield {**base, "kind": GAP, "group": best, "worst": worst, "value": defined[best].value - defined[worst].value,
            "low": interval.low, "high": interval.high, "resamples_valid": interval.valid, "state": "ok"}  # fmt: skip
-
-
-def reliability_rows(cohort: Cohort) -> Iterator[dict[str, Any]]:
-    """Rows of reliability.csv: per bin of equal size, the mean probability (over replicates) and the share that was positive.
-
-    Both are fractions; the bins are those of `stats.calibration.equal_mass_bins` on the mean over replicates. Nothing for other
-    tasks, nor for an encoder with a score outside [0, 1].
-    """
-    if cohort.task != "linear_probe":
-        return
-    for predictions in cohort.present:
-        if not predictions.rows["score"].between(0, 1).all():
-            continue
-        for label, rows in predictions.rows.groupby("label", sort=True):
-            images = rows.groupby("image_id", sort=True).agg(score=("score", "mean"), target=("target", "first"))
-            score, target = images["score"].to_numpy(dtype=np.float64), images["target"].to_numpy() > 0
-            bins = equal_mass_bins(score)
-            for k in range(bins.count):
-                inside = bins.of_image == k
-                yield {"task": cohort.task, "dataset": cohort.dataset, "encoder": predictions.encoder, "target": label, "bin": k,
-                       "n_images": int(inside.sum()), "probability": score[inside].mean(), "observed": target[inside].mean()}  # fmt: skip

@@ -14,15 +14,15 @@ import numpy as np
 from scipy.stats import rankdata
 
 from .calibration import DRAWS, LINE_COLUMNS
-from .figures import Place, rank_diagram, standing_alone
+from .figures import Place, rank_diagram, signed, standing_alone
 from .measures import BIASED_UP, gain
 from .page import Html
 from .provenance import Sidecar
 from .ranks import CriticalDifference, critical_difference
-from .scores import METRIC_TITLES, Encoder, Section, find_estimate, guessing, points, resampling
+from .scores import METRIC_TITLES, TASKS, Encoder, Section, find_estimate, guessing, points, resampling
 from .subgroups import GAP, GROUP, SUBGROUP_RESAMPLES
 from .subgroups import METRICS as SUBGROUP_METRICS
-from .typeset import Cell, Panel, Table
+from .typeset import Cell, Panel, Table, best_two
 
 CALIBRATION_COLUMNS = ("dataset", "dataset_title", "encoder", "encoder_title", "control", "target",
                        *(f"{metric}{end}" for metric in ("brier", "ece") for end in ("", "_median", "_low", "_high")), "brier_guessing",
@@ -87,18 +87,10 @@ def _nothing(why: str) -> list[Panel]:
     return [Panel("No data", ["Gap"], [], notes=[why])]
 
 
-def _best(values: Sequence[float | None], lowest: bool) -> dict[int, int]:
-    """Places 1 and 2 of a column by position, as `stats.scores` marks them; equal printed values share a place."""
-    known = sorted({v for v in values if v is not None}, reverse=not lowest)
-    if sum(v is not None for v in values) < 2:
-        return {}
-    return {k: known.index(v) + 1 for k, v in enumerate(values) if v in known[:2]}
-
-
 def _columnwise(rows: Sequence[list[Cell | str]], values: Sequence[Sequence[float | None]], lowest: bool) -> None:
     """Mark best and second of every column of cells, in place; the cells are the last of each row."""
     for column in range(len(values[0]) if values else 0):
-        for k, rank in _best([line[column] for line in values], lowest).items():
+        for k, rank in best_two([line[column] for line in values], lowest).items():
             cell = rows[k][column - len(values[0])]
             rows[k][column - len(values[0])] = Cell(cell.text, cell.second_line, rank)
 
@@ -201,9 +193,8 @@ def _line_cell(row: Mapping[str, str], name: str) -> Cell:
     value, low, high = (_number(row.get(f"calibration_{name}{end}")) for end in ("", "_low", "_high"))
     if value is None:
         return Cell("–")
-    form = "{:+.2f}" if name == "intercept" else "{:.2f}"
-    interval = f"[{form}, {form}]".format(low, high) if low is not None else ""
-    return Cell(form.format(value).replace("-", "−"), interval.replace("-", "−"))
+    texts = [signed(v, 2) if name == "intercept" else f"{v:.2f}".replace("-", "−") for v in (value, low, high) if v is not None]
+    return Cell(texts[0], f"[{texts[1]}, {texts[2]}]" if low is not None else "")
 
 
 # ---------------------------------------------------------------- subgroups
@@ -235,7 +226,7 @@ def _worst(found: Sequence[Mapping[str, str]], row: Mapping[str, str]) -> int:
 
 
 def _grouping_panels(one: Section, grouping: str, found: Sequence[Mapping[str, str]], encoders: Sequence[Encoder]) -> list[Panel]:
-    metric = next(m for m in SUBGROUP_METRICS[_task(one)])
+    metric = SUBGROUP_METRICS[TASKS[one.table]][0]
     cells = {(r["encoder"], r["target"], r["group"]): r for r in found if r["kind"] == GROUP and r["metric"] == metric}
     gaps = {(r["encoder"], r["target"]): r for r in found if r["kind"] == GAP and r["metric"] == metric}
     groups = list(dict.fromkeys(group for _, _, group in cells))
@@ -266,10 +257,6 @@ def _grouping_panels(one: Section, grouping: str, found: Sequence[Mapping[str, s
 
 def _points_cell(row: Mapping[str, str]) -> Cell:
     return Cell(f"{points(row['value']):.1f}", _interval(row)) if row.get("value") else Cell("–")
-
-
-def _task(one: Section) -> str:
-    return {3: "linear_probe", 4: "segmentation", 5: "report_generation"}[one.table]
 
 
 # ---------------------------------------------------------------- ranks
@@ -497,8 +484,8 @@ def cost_rows(sections: Sequence[Section], encoders: Sequence[Encoder], sidecars
     rows = []
     for encoder in encoders:
         row: dict[str, Any] = {"encoder": encoder.name, "encoder_title": encoder.title, "control": encoder.control}
-        row["parameters"] = _known(encoder, "params", "params")
-        row |= {name: _known(encoder, name, name) for name in ("image_size", "tokens")}
+        row["parameters"] = _known(encoder, "params")
+        row |= {name: _known(encoder, name) for name in ("image_size", "tokens")}
         for stage in STAGES:
             costs = spent.get((encoder.name, stage)) or []
             if costs:
@@ -534,8 +521,9 @@ def _dominates(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return a[0] <= b[0] and a[1] <= b[1] and a != b
 
 
-def _known(encoder: Encoder, measured: str, card: str) -> Any:
-    return encoder.measured.get(measured) if encoder.measured.get(measured) is not None else encoder.card.get(card)
+def _known(encoder: Encoder, name: str) -> Any:
+    """As measured, or else as the card says."""
+    return encoder.measured.get(name) if encoder.measured.get(name) is not None else encoder.card.get(name)
 
 
 def _mean(sections: Sequence[Section], encoder: Encoder, table: int, metric: str) -> float | None:

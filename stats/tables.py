@@ -25,15 +25,12 @@ from .facts import DATA_COLUMNS, ENCODER_COLUMNS, table1, table2
 from .overlaps import overlap_table, read_overlap, with_copies
 from .own import write_own
 from .provenance import Sidecar, check_folder, csv_bytes, forget, read_sidecar, sha256, write_artifact
-from .published import Published
+from .published import PUBLISHED, Published
 from .scores import SCORE_COLUMNS, TASKS, Encoder, read_section, refuse_mixed_versions, score_cells, score_panel
 from .significance import SIGNIFICANCE_COLUMNS, significance_panels, significance_rows
 from .supplement import rank_figure, supplementary_tables
 from .typeset import Panel, Table
 from .verdicts import VERDICT_COLUMNS, VERDICTS, paper_vs_measured, summarise, summary_page, verdicts_markdown
-
-#: The paper's numbers, tracked beside this folder.
-PUBLISHED = Path(__file__).resolve().parent.parent / "results" / "published"
 
 CAPTIONS = {
     1: "Images used to pretrain: counted from the indexes",

@@ -12,12 +12,6 @@ import numpy as np
 BLEU_COLUMNS = tuple(f"bleu_match_{k}" for k in range(1, 5)) + tuple(f"bleu_guess_{k}" for k in range(1, 5)) + (
     "hyp_len", "ref_len")  # fmt: skip
 
-#: CheXbert's 14 findings, in the order of its heads and of the columns chexbert_ref_0 ... chexbert_ref_13.
-CHEXBERT_FINDINGS = (
-    "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia",
-    "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices", "No Finding",
-)  # fmt: skip
-
 # pycocoevalcap's two constants: they keep an empty corpus at 0 instead of 0/0. Kept so that our numbers equal its own.
 _TINY, _SMALL = 1e-15, 1e-9
 
@@ -49,13 +43,13 @@ def corpus_bleu4(sums: np.ndarray) -> np.ndarray:
     return precision * brevity
 
 
-def f1_counts(reference: np.ndarray, hypothesis: np.ndarray, uncertain: str = "negative") -> np.ndarray:
-    """Per report, the true positives, false positives and false negatives of each finding.
+def f1_counts(reference: np.ndarray, hypothesis: np.ndarray) -> np.ndarray:
+    """Per report, the true positives, false positives and false negatives of each finding; all but class 1 is no finding.
+
+    Uncertain counts as negative, as in the F1-14 of MAIRA and LLaVA-Rad; f1chexbert and RadEval count it as positive.
 
     Args:
         reference, hypothesis: (n, k) CheXbert classes: 0 blank, 1 positive, 2 negative, 3 uncertain.
-        uncertain: ``negative`` (the F1-14 of MAIRA and LLaVA-Rad, primary here) or ``positive`` (f1chexbert, RadEval); any other
-            word is taken for ``positive``.
 
     Returns:
         (n, 3, k) float64 zeros and ones, ready to be summed over reports.
@@ -65,11 +59,8 @@ def f1_counts(reference: np.ndarray, hypothesis: np.ndarray, uncertain: str = "n
     array([[1., 0., 0.],
            [0., 1., 1.],
            [0., 0., 0.]])
-    >>> f1_counts(reference, hypothesis, uncertain="positive")[0, 0]
-    array([1., 0., 1.])
     """
-    positive = (1,) if uncertain == "negative" else (1, 3)
-    ref, hyp = np.isin(reference, positive), np.isin(hypothesis, positive)
+    ref, hyp = np.asarray(reference) == 1, np.asarray(hypothesis) == 1
     return np.stack([ref & hyp, ~ref & hyp, ref & ~hyp], axis=1).astype(np.float64)
 
 

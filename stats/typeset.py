@@ -43,6 +43,22 @@ class Cell:
     rank: int = 0
 
 
+def best_two(values: Sequence[float | None], lowest: bool) -> dict[int, int]:
+    """Rank 1 and 2 of a column by position, for `Cell.rank`; equal values share a rank, gaps and a single value have none.
+
+    Args:
+        values: as printed, None for a gap or for who is not to be marked.
+        lowest: whether less is better.
+
+    >>> best_two([0.3, None, 0.5, 0.5, 0.1], lowest=False), best_two([0.3, None], lowest=True)
+    ({0: 2, 2: 1, 3: 1}, {})
+    """
+    known = sorted({v for v in values if v is not None}, reverse=not lowest)
+    if sum(v is not None for v in values) < 2:
+        return {}
+    return {k: known.index(v) + 1 for k, v in enumerate(values) if v in known[:2]}
+
+
 @dataclass(frozen=True)
 class Panel:
     """One block of a table.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .facts import ATTRIBUTES, TRAINING_DATA
+from .figures import signed
 from .published import AGG6, AGG7, AGG_PRINTED, METRICS, Published, same_model
 from .scores import METRIC_TITLES, SEEN, UNKNOWN, Encoder, Section, find_estimate, judge, points
 from .significance import FIXED, OUTCOME_MARKS, OUTCOME_WORDS
@@ -186,7 +187,7 @@ def _disagreements(verdicts: Sequence[Mapping[str, Any]]) -> Panel:
     scores = [row for row in verdicts if row["verdict"] == "differs" and row["table"] in (3, 4, 5) and row.get("low") is not None]
     largest = sorted(scores, key=lambda row: (-outside(row), row["table"], row["row"], row["column"]))[:LONGEST]
     lines = [[f"Table {row['table']}", row["dataset"], row["row"], _column(row), f"{row['published']:.1f}",
-              f"{row['measured']:.1f} [{row['low']:.1f}, {row['high']:.1f}]", f"{row['difference']:+.1f}".replace("-", "−")]
+              f"{row['measured']:.1f} [{row['low']:.1f}, {row['high']:.1f}]", signed(row["difference"])]
              for row in largest]  # fmt: skip
     others = sum(row["verdict"] == "differs" for row in verdicts) - len(largest)
     notes = [f"{others} further values differ; all of them are in paper_vs_measured." if largest and others else

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm, wilcoxon
+from scipy.stats import binom, norm, wilcoxon
 from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, roc_auc_score
+from statsmodels.stats.contingency_tables import mcnemar
 
 from stats.bootstrap import bca_interval, leave_some_out, replicate_weights, resample_patients
 from stats.calibration import LINE_COLUMNS, recalibration_line
@@ -163,6 +164,24 @@ def test_two_sided_p_are_those_of_scipy(results):
         brier, auroc = cells.loc[name, label, "brier"], cells.loc[name, label, "auroc"]
         assert float(brier.p_wilcoxon_two_sided) == pytest.approx(wilcoxon(*by_patient, zero_method="pratt").pvalue, abs=1e-9)
         assert float(auroc.p_delong_two_sided) == pytest.approx(2 * norm.cdf(-abs(delta) / error), abs=1e-9)
+
+
+def test_mcnemar_counts_the_images_of_the_first_replicate(results):
+    """Two-sided, McNemar's p is statsmodels' exact one of fold 0, less half the chance of the observed split, in folds that differ."""
+    probe(results)
+    _, comparisons = read()
+    one, other = (results.probe_rows(skill, seed) for skill, seed in ((2.0, 1), (0.5, 2)))
+    found = comparisons.query("encoder == 'good' and other == 'poor' and metric == 'brier'").set_index("target")["p_mcnemar_two_sided"]
+    wanted = np.empty((len(SIX), 3))
+    for place, label in enumerate(SIX):
+        for fold in range(3):
+            right = [((rows.score >= 0.5) == (rows.target > 0)).to_numpy()[(rows.replicate == fold) & (rows.label == label)]
+                     for rows in (one, other)]  # fmt: skip
+            won, lost = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
+            split = binom.pmf(won, won + lost, 0.5)
+            wanted[place, fold] = 1.0 if won == lost else mcnemar([[0, won], [lost, 0]], exact=True).pvalue - split
+    assert found[SIX].astype(float).to_numpy() == pytest.approx(wanted[:, 0], abs=1e-9)
+    assert (np.abs(wanted[:, 1:] - wanted[:, :1]).max(axis=0) > 0.01).all()
 
 
 def test_the_line_of_each_label_has_its_interval(results):

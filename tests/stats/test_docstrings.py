@@ -4,8 +4,10 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+import re
 import types
 import typing
+from pathlib import Path
 
 import numpy as np
 
@@ -55,3 +57,9 @@ def test_every_public_name_is_described_and_every_number_has_an_example():
     computing |= {name: classes[name] for name in methods if numerical(classes[name])}  # their examples stand with the class
     assert {"stats.delong.delong", "stats.bootstrap.bca_interval", "stats.delong.Areas"} <= computing.keys()
     assert not [name for name, value in computing.items() if ">>> " not in written(value)]
+
+
+def test_the_index_names_every_module_once():
+    """The docstring of stats names each file of the folder in one line under one heading, and no other."""
+    named = re.findall(r"^    (\w+\.py) +\S", stats.__doc__, flags=re.M)
+    assert sorted(named) == sorted(path.name for path in Path(stats.__file__).parent.glob("*.py") if path.name != "__init__.py")
