@@ -13,6 +13,7 @@ import pandas as pd
 
 from . import measures
 from .bootstrap import PatientResamples, percentile_interval
+from .errors import PredictionsError
 from .predictions import Cohort, Predictions, first_replicate, read_rows, same_in_every_replicate, same_samples_and_truth
 
 FILE = "learning_curve.parquet"
@@ -56,6 +57,10 @@ def _curve(cohort: Cohort, predictions: Predictions) -> pd.DataFrame:
     rows = read_rows(path, cohort.task, cohort.dataset, predictions.encoder, more=("train_images",))
     if cohort.patients is None:
         rows["person"] = rows["image_id"]
+    learned = int(predictions.sidecar.facts.get("learned") or 0)
+    if (rows["train_images"] == learned).any():
+        raise PredictionsError(str(path), f"a point of {learned} training images, as many as the full probe learned from",
+                               "points below the full probe, which is added as the last", "leave that point out")  # fmt: skip
     full, people = first_replicate(predictions.rows), rows.assign(patient_id=rows["person"])
     for count, part in people.groupby("train_images", sort=True):
         same_in_every_replicate(cohort.task, f"{path}, {count:g} training images", part)

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from stats.compare import Settings, compare
-from stats.errors import SampleMismatch, TruthMismatch
+from stats.errors import PredictionsError, SampleMismatch, TruthMismatch
 
 from .conftest import write_sidecar
 
@@ -53,6 +53,10 @@ def lacking_image(curve):
     return curve[curve.image_id != "image007"]
 
 
+def as_many_as_the_full_probe(curve):
+    return curve.assign(train_images=curve.train_images.replace(80, 400))
+
+
 def one_lacking_image(curve):
     return curve[(curve.image_id != "image007") | (curve.replicate == 0) | (curve.train_images == 40)]
 
@@ -63,6 +67,7 @@ def one_lacking_image(curve):
     (last_patient, TruthMismatch, "another patient_id in the probe of 40 training images than in the full probe for 1 samples"),
     (unknown_image, SampleMismatch, "only in the full probe: image007/x; only in the probe of 40 training images: image999/x"),
     (lacking_image, SampleMismatch, "1 samples only in the full probe and 0 only in the probe of 40 training images"),
+    (as_many_as_the_full_probe, PredictionsError, "a point of 400 training images, as many as the full probe learned from"),
     (one_lacking_image, SampleMismatch, "80 training images: got 1 samples only in replicate 0 and 0 only in replicate 1"),
 ])  # fmt: skip
 @pytest.mark.parametrize("unit", ["patient", "image"])
