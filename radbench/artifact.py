@@ -46,20 +46,24 @@ PLUMBING = frozenset({"radbench.artifact", "radbench.config", "radbench.errors",
                       "radbench.torchvision_guard", "radbench.phi", "radbench"})  # fmt: skip
 
 
+#: kinds that stats/provenance.py writes, file by file
+FLAT = frozenset({"stats", "tables", "report"})
+
+
 class Absent(Exception):
     """Raised inside a stage when data or weights are not present: the artefact becomes a named gap, not a crash."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Meta:
-    """A sidecar that was read: `folder` is where it was found, `payload` where its files are."""
+    """A sidecar that was read: `folder` is where it was found, `payload` where its files are (those of `stats` lie beside it)."""
 
     folder: Path
     fields: Mapping[str, Any]
 
     @property
     def payload(self) -> Path:
-        return self.folder / self.fields["key"][:12]
+        return self.folder if self.fields["kind"] in FLAT else self.folder / self.fields["key"][:12]
 
     @property
     def path(self) -> Path:
@@ -409,8 +413,11 @@ def _git_state() -> dict[str, str | None]:
 
 
 def main() -> None:
-    """`verify`: hash every payload of a results folder. `prune`: delete payloads that no sidecar publishes any more."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    """`verify`: hash every payload of a results folder. `prune`: delete payloads that no sidecar publishes any more.
+
+    Unfinished work (`.work-…`) stays: a running stage may be at it, and a killed one goes on with it.
+    """
+    parser = argparse.ArgumentParser(description=main.__doc__.splitlines()[0])
     parser.add_argument("action", choices=("verify", "prune"))
     parser.add_argument("results", type=Path, nargs="?", default=Path("results"))
     arguments = parser.parse_args()
@@ -419,12 +426,12 @@ def main() -> None:
             continue  # a payload's own copy
         meta = read(path.parent)
         if arguments.action == "verify":
-            if meta.payload.is_dir():
+            if not meta.absent:
                 verify(meta)
                 print(f"ok {path.parent}")
             continue
         for old in sorted(path.parent.iterdir()):
-            if old.is_dir() and re.fullmatch(r"(\.work-)?[0-9a-f]{12}.*", old.name) and old != meta.payload:
+            if old.is_dir() and re.fullmatch(r"[0-9a-f]{12}.*", old.name) and old != meta.payload:
                 shutil.rmtree(old)
                 print(f"deleted {old}")
 

@@ -195,18 +195,22 @@ def load(values: Mapping[str, Any], path: Path | str) -> Config:
     _check_names(config, path)
     _check_collections(config, path)
     _check_protocols(config, path)
-    roots = {}
+    roots, top = {}, str(Path(config.root).expanduser()) if config.root else ""
+    if top and not Path(top).is_dir() and config.root != _said(path).get("root"):  # a command line names what is there
+        raise ConfigError(_where(path, ["root"]), "no such folder", got=config.root, expected="the folder of your images or data sets",
+                          fix="mend ROOT, or --config root=")  # fmt: skip
     for name, dataset in config.datasets.items():
         root = dataset.root
         if root and "{root}" in root:
             if not config.root:
                 raise ConfigError(_where(path, ["datasets", name, "root"]), "needs the folder of your images",
                                   fix="make run CONFIG=config/folder.yaml ROOT=path/to/tidy/folder")  # fmt: skip
-            if dataset.reader == "folder" and not Path(config.root).expanduser().is_dir():  # an owner's release that is not here is a gap
+            if dataset.reader == "folder" and not Path(top).is_dir():  # an owner's release that is not here is a gap
                 raise ConfigError(_where(path, ["root"]), "no such folder", got=config.root, expected="the folder of your images",
                                   fix="mend ROOT, or --config root=")  # fmt: skip
-            root = root.replace("{root}", config.root)
-        lists = dataset.split_lists.replace("{root}", config.root or "") if dataset.split_lists else None
+            root = root.replace("{root}", top)
+        root = str(Path(root).expanduser()) if root else None
+        lists = str(Path(dataset.split_lists.replace("{root}", top)).expanduser()) if dataset.split_lists else None
         if lists and not Path(lists).is_dir():
             raise ConfigError(_where(path, ["datasets", name, "split_lists"]), "no such folder", got=lists,
                               expected="a folder of train.txt, val.txt and test.txt")  # fmt: skip
@@ -355,6 +359,14 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
+
+
+def _said(path: Path | str) -> dict:
+    """The file's own top level, before a command line overrode any of it; empty where it cannot be read."""
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError):
+        return {}
 
 
 def _where(path: Path | str, place: list) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,22 +18,24 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 @contextlib.contextmanager
 def acquire() -> Iterator[str]:
-    """Yield "cuda:k" for a GPU that no other radbench stage of this machine holds, or "cpu" where there is none.
+    """Yield "cuda:k" for a GPU that no other radbench stage of this user and machine holds, or "cpu" where there is none.
 
     The hold is a file lock per GPU, so a killed stage gives its GPU back. Several GPUs serve several stages at once;
-    under Slurm each job sees only its own. On a CPU the number of threads is fixed, because it can change the last
-    digit of a sum: $RADBENCH_THREADS, one by default.
+    under Slurm each job sees only its own. float32 means float32 there, in convolutions too. On a CPU the number of threads is
+    fixed, because it can change the last digit of a sum: $RADBENCH_THREADS, one by default.
     """
     torch.set_num_threads(int(os.environ.get("RADBENCH_THREADS", "1")))
     if not torch.cuda.is_available():
         yield "cpu"
         return
+    torch.backends.cudnn.allow_tf32 = False  # on by default for convolutions; what may be rounded is said by `precision`
     if "LOCAL_RANK" in os.environ:  # torchrun has dealt the GPUs already
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
         yield device
         return
     names = [str(torch.cuda.get_device_properties(number).uuid) for number in range(torch.cuda.device_count())]
+    waiting = False
     while True:
         for number, name in enumerate(names):
             with open(Path(tempfile.gettempdir()) / f"radbench-gpu-{name}-{os.getuid()}.lock", "w") as handle:
@@ -43,6 +46,9 @@ def acquire() -> Iterator[str]:
                 torch.cuda.set_device(number)
                 yield f"cuda:{number}"
                 return
+        if not waiting:
+            print(f"waiting for a GPU: other stages hold {'all ' * (len(names) > 1)}{len(names)} of them", file=sys.stderr)
+        waiting = True
         time.sleep(2)
 
 

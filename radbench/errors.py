@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable
 #: conditions of the machine that get a sentence of their own
 LACKS = {errno.ENOSPC: "DiskFull", errno.EDQUOT: "QuotaExceeded", errno.EROFS: "ReadOnlyDisk",
          errno.EFBIG: "FileTooLarge"}  # fmt: skip
+#: full memory, by name: torch's class is known without importing torch
+FULL = ("MemoryError", "OutOfMemoryError")
 
 
 class RadbenchError(Exception):
@@ -69,6 +71,13 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
         sys.exit(main() or 0)
     except RadbenchError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if type(error).__name__ not in FULL:
+            raise
+        said = str(error).partition("\n")[0] or type(error).__name__
+        print(f"MemoryFull: {said}; next: a machine or a GPU with more, or a smaller batch in the protocol (reports: "
+              "RADBENCH_MICRO_BATCH), then run it again: what was finished is kept", file=sys.stderr)  # fmt: skip
         sys.exit(1)
     except OSError as error:  # what a machine runs out of is no mistake in the code
         if error.errno not in LACKS:

@@ -9,10 +9,11 @@ reading them back from disk (docs/performance.md).
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from .progress import Progress
 from .store import Index
 
 SHARD = 2048  # images
+PIECE = 16  # images that one thread prepares at a time: a batch for a GPU is made of many
 BATCH = {"cpu": 16, "cuda": 512}  # at most
 CPU_ACTIVATIONS = 2**22  # tokens x width of a batch: a ViT-B at 224 gets 16 images, a ViT-g at 518 two
 GPU_SHARE = 0.6  # of the free memory may be activations
@@ -117,8 +119,6 @@ class Frozen:
             module.eval().requires_grad_(False)
             if any(isinstance(part, torch.nn.Conv2d) and part.padding not in (0, (0, 0)) for part in module.modules()):
                 module.to(memory_format=torch.channels_last)  # a ResNet or DenseNet is a tenth faster so; a ViT does not care
-        if os.environ.get("RADBENCH_COMPILE"):
-            encoder.encode = compiled(encoder.encode)
         return encoder
 
     def reductions(self) -> list[str]:
@@ -167,30 +167,39 @@ def parameter_count(encoder: Encoder) -> int:
 
 def _write_features(work: Path, encoder: Encoder, index: Index, device: str, name: str) -> None:
     """`image.npy` of the whole index, from shards; complete ones of a killed run are kept if they were computed in the same way."""
-    blocks = [np.arange(start, min(start + SHARD, len(index))) for start in range(0, len(index), SHARD)]
-    paths = [work / f"shard-{number:05}.npy" for number in range(len(blocks))]
+    shards = {work / f"shard-{number:05}.npy": range(start, min(start + SHARD, len(index)))
+              for number, start in enumerate(range(0, len(index), SHARD))}  # fmt: skip
     _discard_other_arithmetic(work, device, name)
-    for rows, path in zip(blocks, paths, strict=True):
+    for path, rows in shards.items():
         if path.exists() and not _whole(path, len(rows)):
             path.unlink()  # cut short by a full disk or a power failure
-    report = Progress(name, len(index), "images", start=sum(len(rows) for rows, path in zip(blocks, paths, strict=True) if path.exists()))
-    for rows, path in zip(blocks, paths, strict=True):
-        if path.exists():
-            continue
-        parts = []
-        for part in forward(encoder, index, rows, device, "image"):
-            parts.append(part.float().cpu().numpy())
-            report.add(len(part))
-        block = np.concatenate(parts)
-        if not np.isfinite(block).all():
-            fix = "RADBENCH_PRECISION=float32, then look at the weights" if precision(device, training=False) == "float16" else ""
-            first = index["image_id"][rows[~np.isfinite(block).all(1)][0]]
-            raise DataError(name, f"features are not finite, first at {first}", fix=fix)
+    missing = {path: rows for path, rows in shards.items() if not path.exists()}
+    wanted = np.fromiter(itertools.chain(*missing.values()), dtype=np.int64)
+    report = Progress(name, len(index), "images", start=len(index) - len(wanted))
+    batches = forward(encoder, index, wanted, device, "image")  # one for all shards, so that the threads never run dry between two
+    for path, rows in missing.items():
+        parts: list[torch.Tensor] = []
+        while sum(map(len, parts)) < len(rows):  # no batch reaches over the end of a shard
+            parts.append(next(batches).float().cpu())
+            report.add(len(parts[-1]))
+        block = torch.cat(parts)
+        _check_finite([block], index, np.array(rows), device, name)
         with artifact.replacing(path) as handle:
-            np.save(handle, block)
-    _join(paths, work / "image.npy")
-    for path in [*paths, work / ARITHMETIC]:
+            np.save(handle, block.numpy())
+    _join(list(shards), work / "image.npy")
+    for path in [*shards, work / ARITHMETIC]:
         path.unlink()
+
+
+def _check_finite(parts: Sequence[torch.Tensor], index: Index, rows: np.ndarray, device: str, name: str) -> None:
+    """Raise DataError with the first image of which some value in tensors (rows, ...) is infinite or no number."""
+    for part in parts:
+        finite = torch.isfinite(part).flatten(1).all(1)
+        if not finite.all():
+            fix = "RADBENCH_PRECISION=float32, then look at the weights" if precision(device, training=False) == "float16" else ""
+            first = index["image_id"][rows[int((~finite).nonzero()[0])]]
+            raise DataError(name, f"features are not finite, first at {first}",
+                            fix=fix or "look at the weights: they are damaged, or of another network")  # fmt: skip
 
 
 def _discard_other_arithmetic(work: Path, device: str, name: str) -> None:
@@ -249,14 +258,28 @@ def forward(
         return batch.pin_memory() if device.startswith("cuda") else batch
 
     size = batch_size(encoder, prepare(rows[:1]), device)
-    chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
-    for images in in_parallel(prepare, chunks, worker_count(device)):
+
+    def chunks() -> Iterator[np.ndarray]:
+        for shard in (rows[start : start + SHARD] for start in range(0, len(rows), SHARD)):
+            yield from (shard[start : start + size] for start in range(0, len(shard), size))
+
+    pieces = in_parallel(prepare, (chunk[start : start + PIECE] for chunk in chunks() for start in range(0, len(chunk), PIECE)),
+                         worker_count(device))  # fmt: skip
+    encode = encoder.encode_levels if want == "levels" else encode_of(encoder)
+    for chunk in chunks():
+        parts = [piece.to(device, non_blocking=True) for piece in itertools.islice(pieces, -(-len(chunk) // PIECE))]
         with autocast(device, training=False):
-            images = images.to(device, non_blocking=True)
-            if want == "levels":
-                yield encoder.encode_levels(images)
-            else:
-                yield getattr(encoder.encode(images), want)
+            output = encode(torch.cat(parts) if len(parts) > 1 else parts[0])
+        yield output if want == "levels" else getattr(output, want)
+
+
+def encode_of(encoder: Encoder) -> Callable:
+    """The wrapper's own `encode`, or the compiled one for $RADBENCH_COMPILE=1; the wrapper's stays for all that measures it."""
+    if not os.environ.get("RADBENCH_COMPILE"):
+        return encoder.encode
+    if not hasattr(encoder, "_compiled"):
+        encoder._compiled = compiled(encoder.encode)
+    return encoder._compiled
 
 
 def compiled(encode: Callable) -> Callable:
@@ -291,7 +314,7 @@ def batch_size(encoder: Encoder, image: torch.Tensor, device: str) -> int:
     """
     if not device.startswith("cuda"):
         if not hasattr(encoder, "_batch_size"):
-            patches = type(encoder).encode(encoder, image.to(device)).patches  # never the compiled one
+            patches = encoder.encode(image.to(device)).patches
             encoder._batch_size = int(np.clip(CPU_ACTIVATIONS // max(patches[0].numel(), 1), 1, BATCH["cpu"]))
         return encoder._batch_size
 
@@ -315,14 +338,14 @@ class Maps:
     def __init__(self, encoder: Encoder, index: Index, rows: np.ndarray, device: str, want: str,
                  frame: Callable[[np.ndarray], np.ndarray] | None = None, name: str = "maps"):  # fmt: skip
         self._source, self._kept = (encoder, index, device, want, frame), None
-        self.rows, self._device = rows, device
+        self.rows, self._device, self._name = rows, device, name
         first = self._encode(rows[:1])
         self.shapes = [tuple(part.shape[1:]) for part in first]
         if sum(part.numel() * 4 for part in first) * len(rows) > MAPS_IN_MEMORY:
             return
         report, chunks = Progress(name, len(rows), "images"), []
-        for output in forward(encoder, index, rows, device, want, frame):
-            chunks.append([part.float().cpu() for part in (output if want == "levels" else [output])])
+        for output in self._outputs(rows):
+            chunks.append([part.cpu() for part in output])
             report.add(len(chunks[-1][0]))
         self._kept = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
 
@@ -336,9 +359,17 @@ class Maps:
         return [part[torch.from_numpy(places)].to(self._device) for part in self._kept]
 
     def _encode(self, rows: np.ndarray) -> list[torch.Tensor]:
+        return [torch.cat(parts).clone() for parts in zip(*self._outputs(rows), strict=True)]
+
+    def _outputs(self, rows: np.ndarray) -> Iterator[list[torch.Tensor]]:
+        """float32 maps batch by batch, each checked."""
         encoder, index, device, want, frame = self._source
-        outputs = [output if want == "levels" else [output] for output in forward(encoder, index, rows, device, want, frame)]
-        return [torch.cat(parts).float().clone() for parts in zip(*outputs, strict=True)]
+        done = 0
+        for output in forward(encoder, index, rows, device, want, frame):
+            parts = [part.float() for part in (output if want == "levels" else [output])]
+            _check_finite(parts, index, rows[done:], device, self._name)
+            done += len(parts[0])
+            yield parts
 
 
 if __name__ == "__main__":

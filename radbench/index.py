@@ -26,7 +26,7 @@ from PIL.Image import DecompressionBombError
 
 from . import artifact, phi, splits
 from .datasets import COLLECTIONS, FRONTAL, READERS, UNLISTED, Record, masks, module_name, reader, with_parents
-from .datasets.files import File
+from .datasets.files import File, walk
 from .dicom import INTENSITIES
 from .errors import ConfigError, DataError, run_entry_point
 from .image import INTENSITY_RULE, Decoded, decode, resize
@@ -157,7 +157,10 @@ def build_index(dataset: str, spec: Spec, results: Path, workers: int = 1) -> ar
         return found | facts | {"left_out": len(left_out), "release": release, "processing": processing}
 
     lists = Path(spec.split_lists) if spec.split_lists else None
-    content = _table_hashes(root) if root and not parents else {}
+    content = _content(root) if root and not parents else {}
+    if root and hasattr(module, "elsewhere"):  # folders beside the root that the reader looks into
+        options = from_overrides(options_class, spec.options, f"datasets.{dataset}.options")
+        content |= {f"elsewhere {number}": _content(folder) for number, folder in enumerate(module.elsewhere(root, options))}
     salt = os.environ.get("RADBENCH_SALT", "")
     parts = {"spec": dataclasses.asdict(spec) | {"how_to_get": "", "root": None, "split_lists": splits.content(lists)}, "tables": content,
              "salt": hmac.new(salt.encode(), b"key", "sha256").hexdigest()[:16] if salt else "",
@@ -167,20 +170,21 @@ def build_index(dataset: str, spec: Spec, results: Path, workers: int = 1) -> ar
                           make_absent=_write_empty, resumable=True)  # fmt: skip
 
 
-def _table_hashes(root: Path) -> dict[str, str]:
-    """Hashes of the tables, and names and sizes of the files: enough to see that a folder changed, without reading it all."""
+def _content(root: Path) -> dict:
+    """Hashes of the tables; names, sizes and times of the files that a reader sees: a folder that changed is seen without reading it all.
+
+    A copy that does not keep the times of files counts as changed.
+    """
     if not root.is_dir():
         return {}
     hashes = {path.name: artifact.file_hash(path) for path in sorted(root.glob("*.csv"))}
     listing = []
-    for path in root.rglob("*"):
+    for path in sorted(walk(root)):
         try:
-            stat = path.stat()
+            stat = (root / path).stat()
         except OSError:  # a link to nothing or to itself
-            stat = path.lstat()
-        if not path.is_dir():
-            listing.append((str(path.relative_to(root)), stat.st_size, stat.st_mtime_ns))
-    listing.sort()
+            stat = (root / path).lstat()
+        listing.append((path, stat.st_size, stat.st_mtime_ns))
     return hashes | {"files": artifact.hash_json(listing)}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RADBENCH_PRECISION", "float32")  # the same numbers on every machine: a CPU with AMX would take bfloat16
 
 import pytest  # noqa: E402
 

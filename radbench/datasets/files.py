@@ -190,7 +190,7 @@ class Tree:
         if not root.is_dir():
             raise DataError(root, "no such folder", fix="set `root` of the data set in the configuration")
         self.root = root
-        self.extracted = sorted(_walk(root))
+        self.extracted = sorted(walk(root))
         self._held = 0  # bytes of archives within archives
 
     @functools.cached_property
@@ -354,8 +354,8 @@ def guard(where: object, name: str) -> None:
         raise DataError(where, f"the file name {name!r} leaves the folder", fix="name files inside the folder only")
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """Paths of files below the root, relative to it."""
+def walk(root: Path) -> Iterator[str]:
+    """Paths of files below the root, relative to it: links are followed, hidden files passed over."""
     seen = set()
     for folder, names, files in os.walk(root, followlinks=True):
         status = os.stat(folder)

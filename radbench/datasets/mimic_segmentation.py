@@ -39,6 +39,11 @@ class Options:
     lung_masks: str = ""  # regular expression that a lung mask's path below `root` contains; by default its name says lung or mask
 
 
+def elsewhere(root: Path, options: Options) -> list[Path]:
+    """Folders beside `root` whose files are read."""
+    return [root / options.images]
+
+
 def records(root: Path, options: Options) -> list[Record]:
     """One record per lung mask.
 

@@ -3,7 +3,9 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -175,6 +177,24 @@ def test_a_changed_payload_and_an_edited_sidecar_are_refused(tmp_path):
     meta.payload.rename(meta.folder / ("0" * 12))
     with pytest.raises(ArtifactError, match="edited"):
         artifact.verify(artifact.Meta(meta.folder, fields))
+
+
+def test_looking_after_a_tree(tmp_path, monkeypatch, capsys):
+    """`verify` misses a payload that is gone, and `prune` deletes old payloads but not the work of a stage that is not finished."""
+    for content in ("one", "two"):
+        meta = artifact.build(tmp_path / "features" / "a" / "b", kind="features", key_parts={"content": content},
+                              make=lambda work, text=content: (work / "x.txt").write_text(text) and {})  # fmt: skip
+    work = meta.folder / f".work-{meta.fields['key'][:12]}"
+    work.mkdir()
+    monkeypatch.setattr(sys, "argv", ["artifact", "prune", str(tmp_path)])
+    artifact.main()
+    assert sorted(path.name for path in meta.folder.iterdir() if path.is_dir()) == sorted([work.name, meta.payload.name])
+    monkeypatch.setattr(sys, "argv", ["artifact", "verify", str(tmp_path)])
+    artifact.main()
+    assert f"ok {meta.folder}" in capsys.readouterr().out
+    shutil.rmtree(meta.payload)
+    with pytest.raises(ArtifactError, match="x.txt"):
+        artifact.main()
 
 
 def test_source_hash_ignores_comments_and_sees_code(tmp_path, monkeypatch):

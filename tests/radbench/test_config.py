@@ -149,6 +149,24 @@ def test_a_root_that_is_no_folder_is_refused(tmp_path, made):
         load(FOLDER | {"root": str(tmp_path / "images.zip")}, "config/folder.yaml")
 
 
+def test_a_root_of_a_command_line_is_there():
+    """The owners' releases may lie nowhere below the root that the file names; another root, named when it is run, has to be a folder."""
+    paper = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
+    load(paper, ROOT / "config" / "paper.yaml")
+    with pytest.raises(ConfigError, match=r"paper.yaml:\d+: root: no such folder; got /no/such"):
+        load(paper | {"root": "/no/such"}, ROOT / "config" / "paper.yaml")
+
+
+def test_the_home_folder_may_be_written_short(tmp_path, monkeypatch):
+    """`~` in a root is the home folder for whoever reads it: labels, stages and gaps."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "metadata.csv").write_text("image,subject_id,Cardiomegaly\na.png,1,1\n")
+    config = load(FOLDER | {"root": "~/mine"}, "config/folder.yaml")
+    assert [list(run.labels) for run in config.tasks.linear_probe.runs] == [["Cardiomegaly"]]
+    assert {dataset.root for dataset in config.datasets.values() if dataset.reader == "folder"} == {str(tmp_path / "mine")}
+
+
 def test_a_folder_without_a_known_finding_says_that_nothing_is_probed(tmp_path, capsys):
     """Where no column is called as a finding, the line says which file was read and what to do."""
     (tmp_path / "metadata.csv").write_text("image,subject_id,finding A\na.png,1,1\n")

@@ -1,15 +1,17 @@
 """Features are the encoder's, image by image, and an interrupted extraction is never accepted."""
 
+import itertools
 import json
 import shutil
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from radbench import artifact, device, extract, weights
-from radbench.errors import ConfigError
+from radbench.errors import ConfigError, DataError
 from radbench.extract import Frozen, Maps, forward
 from radbench.parallel import worker_count
 from radbench.store import Index
@@ -39,14 +41,15 @@ def test_a_killed_extraction_goes_on_from_its_shards(phantom_results, monkeypatc
     (results / "index").mkdir(parents=True)
     (results / "index" / "phantom").symlink_to(phantom_results / "index" / "phantom")
     monkeypatch.setattr(extract, "SHARD", 8)
-    encoded, real = [], extract.forward
+    asked, real = [], extract.forward
 
     def dies(encoder, index, rows, device, want):
-        if len(encoded) == 2:
-            encoded.append("died")
-            raise KeyboardInterrupt
-        encoded.append(int(rows[0]))
-        return real(encoder, index, rows, device, want)
+        asked.append(list(rows))
+        for number, part in enumerate(real(encoder, index, rows, device, want)):
+            if len(asked) == 1 and number == 2:
+                raise KeyboardInterrupt
+            assert len(part) <= 8
+            yield part
 
     monkeypatch.setattr(extract, "forward", dies)
     with pytest.raises(KeyboardInterrupt):
@@ -54,7 +57,7 @@ def test_a_killed_extraction_goes_on_from_its_shards(phantom_results, monkeypatc
     assert not (results / "features" / "raw_pixels" / "phantom" / "meta.json").exists()
     meta = extract.extract("raw_pixels", "phantom", {}, results)
     np.testing.assert_array_equal(np.load(meta.file("image.npy")), whole)
-    assert encoded[:4] == [0, 8, "died", 16] and len(encoded) == len(set(encoded)) and sorted(meta.fields["files"]) == ["image.npy"]
+    assert asked == [list(range(len(whole))), list(range(16, len(whole)))] and sorted(meta.fields["files"]) == ["image.npy"]
 
 
 def interrupted(results, monkeypatch, shards):
@@ -63,9 +66,8 @@ def interrupted(results, monkeypatch, shards):
     real = extract.forward
 
     def dies(encoder, index, rows, device, want):
-        if rows[0] >= 8 * shards:
-            raise KeyboardInterrupt
-        return real(encoder, index, rows, device, want)
+        yield from itertools.islice(real(encoder, index, rows, device, want), shards)
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(extract, "forward", dies)
@@ -141,6 +143,53 @@ def test_a_gpu_is_fed_by_all_cores(monkeypatch):
     assert worker_count() == 1 and worker_count("cuda:1") == 3
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
     assert worker_count() == worker_count("cuda:0") == 3
+
+
+def test_a_large_batch_is_prepared_by_many_threads(phantom_results, monkeypatch):
+    """A batch of forty is put together from pieces of at most sixteen images, in order, and its features are those of single images."""
+    encoder, index = raw_pixels(phantom_results)
+    rows = np.arange(len(index))[::-1].copy()
+    alone = torch.cat([part for row in rows for part in forward(encoder, index, np.array([row]), "cpu", "image")])
+    monkeypatch.setattr(extract, "batch_size", lambda *_: 40)
+    monkeypatch.setenv("RADBENCH_WORKERS", "3")
+    pieces, real = [], np.stack
+    monkeypatch.setattr(np, "stack", lambda images, *rest: pieces.append(len(images)) or real(images, *rest))
+    batches = list(forward(encoder, index, rows, "cpu", "image"))
+    assert max(pieces) == 16 and len(batches[0]) == 40
+    torch.testing.assert_close(torch.cat(batches), alone)
+
+
+@pytest.mark.parametrize("kept", [2**30, 0])
+def test_maps_that_are_not_finite_are_refused(phantom_results, monkeypatch, kept):
+    """A patch feature that is no number is an error that names its image, whether maps are kept or encoded again."""
+    monkeypatch.setattr(extract, "MAPS_IN_MEMORY", kept)
+    encoder, index = raw_pixels(phantom_results)
+    real = encoder.encode
+
+    def broken(images):
+        features = real(images)
+        features.patches[-1, 0, 0, 0] = np.inf
+        return features
+
+    rows, encoder.encode = np.arange(5), broken
+    with pytest.raises(DataError, match=f"not finite, first at {index['image_id'][0]}"):
+        Maps(encoder, index, rows, "cpu", "patches", name="x")[np.array([1, 0])]
+
+
+def test_a_waiting_stage_says_so(monkeypatch, tmp_path, capsys):
+    """A stage that finds every GPU held says once that it waits, goes on when one is given back, and leaves no TF32 switched on."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid="one"))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
+    monkeypatch.setattr(device.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    first, naps = device.acquire(), []
+    first.__enter__()
+    monkeypatch.setattr(device.time, "sleep", lambda seconds: naps.append(seconds) or (len(naps) == 2 and first.__exit__(None, None, None)))
+    with device.acquire() as got:
+        assert got == "cuda:0" and len(naps) == 2 and not torch.backends.cudnn.allow_tf32
+    assert capsys.readouterr().err.count("waiting for a GPU") == 1
 
 
 def test_missing_weights_are_a_gap_with_the_card(phantom_results, monkeypatch, tmp_path):
@@ -277,14 +326,17 @@ def test_batches_shrink_with_the_input(phantom_results, monkeypatch):
                          ((7, 5), False, "float16"), ((7, 0), True, "float32")])  # fmt: skip
 def test_precision_follows_the_hardware(monkeypatch, capability, training, wanted):
     """A GPU computes in bfloat16 where it has the units, in float16 for inference where it has only those."""
+    monkeypatch.delenv("RADBENCH_PRECISION")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert device.precision("cuda:0", training) == wanted
 
 
 def test_precision_of_a_cpu_is_float32_without_matrix_tiles(monkeypatch):
-    """A CPU without AMX computes in float32 and says so; $RADBENCH_PRECISION overrides, a misspelt one is refused."""
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    assert device.precision("cpu") == "float32"
+    """A CPU without AMX computes in float32, one with AMX in bfloat16; $RADBENCH_PRECISION overrides, a misspelt one is refused."""
+    monkeypatch.delenv("RADBENCH_PRECISION")
+    for has, chosen in ((False, "float32"), (True, "bfloat16")):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has=has: has)
+        assert device.precision("cpu") == chosen
     monkeypatch.setenv("RADBENCH_PRECISION", "bfloat16")
     with device.autocast("cpu", training=False):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
@@ -305,7 +357,7 @@ def test_compiled_features_are_the_eager_ones(phantom_results, monkeypatch):
     encoder.load("cpu")
     rows = np.arange(19)  # 16 and 3
     eager = torch.cat(list(forward(encoder, index, rows, "cpu", "image")))
-    encoder.encode = extract.compiled(encoder.encode)
+    monkeypatch.setenv("RADBENCH_COMPILE", "1")
     fast = torch.cat(list(forward(encoder, index, rows, "cpu", "image")))
     torch.testing.assert_close(fast, eager, atol=1e-4, rtol=0)
     assert len(fast) == 19

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from radbench import artifact
@@ -356,6 +357,16 @@ def test_a_change_below_a_subfolder_makes_another_index(folder, tmp_path):
     assert index_of(folder, tmp_path).meta.fields["key"] != key
 
 
+def test_a_change_behind_a_link_makes_another_index(folder, tmp_path):
+    """Images behind a link to another folder are in the content key like any others."""
+    (folder / "images").rename(tmp_path / "disk")
+    (folder / "images").symlink_to(tmp_path / "disk")
+    before = stage._content(folder)
+    picture = next((tmp_path / "disk").rglob("*.*"))
+    picture.write_bytes(picture.read_bytes() + b"x")
+    assert stage._content(folder) != before
+
+
 def test_a_killed_index_goes_on_with_the_first_unfinished_shard(phantom_folder, tmp_path, monkeypatch):
     """Shards that were finished are not decoded again, nothing counts as an index before the end, and the result is the undisturbed one."""
     whole = stage.build_index("data", stage.Spec("folder", root=str(phantom_folder)), tmp_path / "whole")
@@ -410,6 +421,21 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_index(phantom_folder, tmp_path,
         run_entry_point(lambda: stage.build_index("data", stage.Spec("folder", root=str(phantom_folder)), tmp_path))
     assert end.value.code == 1 and capsys.readouterr().err.splitlines()[-1].startswith("DiskFull: pixels-00000.bin")
     assert not (tmp_path / "index" / "data" / "meta.json").exists()
+
+
+def test_full_memory_is_a_sentence(capsys):
+    """When a GPU or the machine has no memory left, the stage ends with one line that says what to do; another RuntimeError stays one."""
+
+    def full(error):
+        raise error
+
+    for error in (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore"), MemoryError()):
+        with pytest.raises(SystemExit) as end:
+            run_entry_point(lambda error=error: full(error))
+        (line,) = capsys.readouterr().err.splitlines()
+        assert end.value.code == 1 and line.startswith("MemoryFull: ") and "smaller batch" in line
+    with pytest.raises(RuntimeError, match="shape"):
+        run_entry_point(lambda: full(RuntimeError("shape")))
 
 
 @pytest.mark.parametrize("spec,said", [

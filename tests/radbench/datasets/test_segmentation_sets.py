@@ -10,11 +10,23 @@ from PIL import Image
 
 from radbench.datasets import fixtures
 from radbench.errors import DataError
+from radbench.index import Spec, build_index
 
 
 def drawn(index, image_id, structure):
     row = list(index["image_id"]).index(image_id)
     return (index.mask(row) >> np.uint32(index.structures.index(structure))) & 1 == 1
+
+
+def test_images_beside_the_root_are_in_the_key(copied, tmp_path, monkeypatch):
+    """Another picture in the folder of MIMIC-CXR that lies beside the masks makes another index."""
+    root = copied("mimic_segmentation")
+    (root.parent / "mimic_cxr").mkdir(exist_ok=True)
+    keys = []
+    for number in range(2):
+        (root.parent / "mimic_cxr" / f"{number}.jpg").write_bytes(b"x")
+        keys.append(build_index("d", Spec("mimic_segmentation", root=str(root)), tmp_path / "results").fields["key"])
+    assert keys[0] != keys[1]
 
 
 # ------------------------------------------------------------ VinDr-RibCXR
