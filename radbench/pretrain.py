@@ -30,13 +30,13 @@ from safetensors.torch import save_file
 
 from . import artifact
 from .device import acquire, autocast, precision
-from .errors import ConfigError, DataError, run_entry_point
+from .errors import DataError, run_entry_point
 from .jepa.masks import MaskProtocol, draw_masks
 from .jepa.predictor import Predictor
 from .jepa.vit import ViTShape, build_vit, encode_tokens, gather_tokens
 from .parallel import in_parallel, worker_count
 from .progress import Progress
-from .protocol import from_overrides, reductions
+from .protocol import check_fields, from_overrides, reductions
 from .store import Index
 
 VERSION = 1
@@ -70,6 +70,13 @@ class Protocol:
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        sizes = ("image_size", "patch", "width", "depth", "heads", "predictor_width", "predictor_depth", "predictor_heads", "batch")
+        check_fields(self, "pretrain protocol", at_least=dict.fromkeys([*sizes, "mask_group"], 1) | {"warmup_epochs": 0, "seed": 0},
+                     above_0=("epochs", "lr", "crop_scale", "crop_aspect"),
+                     multiple_of={"batch": "mask_group", "image_size": "patch", "width": "heads",
+                                  "predictor_width": "predictor_heads"})  # fmt: skip
+
     @property
     def shape(self) -> ViTShape:
         return ViTShape(self.image_size, self.patch, self.width, self.depth, self.heads)
@@ -97,12 +104,6 @@ def main() -> None:
 
 def pretrain(run: str, sources: Sequence[Source], protocol: Protocol, results: Path = Path("results")) -> artifact.Meta:
     """Pretrain `run` into `results/pretrain/{run}`, or find it there under the same content key."""
-    if protocol.batch % protocol.mask_group:
-        raise ConfigError(f"pretrain.{run}.protocol", "batch is not a multiple of mask_group",
-                          got=f"{protocol.batch}, {protocol.mask_group}", fix="change one of them")  # fmt: skip
-    if protocol.image_size % protocol.patch:
-        raise ConfigError(f"pretrain.{run}.protocol", "image_size is not a multiple of patch",
-                          got=f"{protocol.image_size}, {protocol.patch}")  # fmt: skip
     parents = [artifact.read(results / "index" / source.dataset) for source in sources]
     parts = {"protocol": dataclasses.asdict(protocol), "version": VERSION, "data": [dataclasses.asdict(s) for s in sources],
              "source": artifact.source_hash("radbench.pretrain")}  # fmt: skip

@@ -31,7 +31,7 @@ from radbench.device import acquire
 from radbench.errors import ConfigError, did_you_mean, run_entry_point
 from radbench.extract import Frozen
 from radbench.progress import Progress
-from radbench.protocol import from_overrides, reductions
+from radbench.protocol import check_fields, from_overrides, reductions
 from radbench.store import Index
 
 VERSION = 2  # 2: learning curve
@@ -52,6 +52,10 @@ class Protocol:
     shares: tuple[float, ...] = (0.1, 0.3)  # of the learned patients, for the learning curve beside the full probe
     uncertain: str = "drop"  # or "zero", "one": what a label of -1 counts as, in training and in test
     blank: str = "drop"  # or "zero": what a label that nobody gave counts as
+
+    def __post_init__(self) -> None:
+        check_fields(self, "tasks.linear_probe protocol", at_least={"epochs": 1, "batch": 1, "weight_decay": 0, "seed": 0},
+                     above_0=("lrs", "shares"), filled=("lrs",))  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

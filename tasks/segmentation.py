@@ -25,10 +25,10 @@ from torch import nn
 
 from radbench import artifact, predictions
 from radbench.device import acquire, autocast
-from radbench.errors import ConfigError, DataError, did_you_mean, run_entry_point
+from radbench.errors import DataError, did_you_mean, run_entry_point
 from radbench.extract import Frozen, Maps, measure
 from radbench.progress import Progress
-from radbench.protocol import from_overrides, reductions
+from radbench.protocol import check_fields, from_overrides, reductions
 from radbench.store import Index
 
 VERSION = 3  # 2: boundary metrics; 3: several seeds
@@ -53,8 +53,9 @@ class Protocol:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.replicates < 1:
-            raise ConfigError("tasks.segmentation.protocol.replicates", "no decoder to train", got=self.replicates, expected="1 or more")
+        # a pooling scale of 1 has a batch norm over one cell: it needs two images
+        counts = dict.fromkeys(["channels", "pool_scales", "epochs", "label_size", "replicates"], 1)
+        check_fields(self, "tasks.segmentation protocol", at_least=counts | {"batch": 2, "dropout": 0, "seed": 0}, above_0=("lr",))
 
 
 class UPerNet(nn.Module):

@@ -16,6 +16,7 @@ from radbench.errors import ConfigError, DataError
 from radbench.jepa.predictor import Predictor
 from radbench.jepa.vit import ViTShape, build_vit, encode_tokens
 from radbench.pretrain import Protocol, Source, World, collapse_measures, jepa_loss, random_crop, schedules
+from radbench.protocol import from_overrides
 
 TINY = Protocol(image_size=32, patch=4, width=24, depth=2, heads=2, predictor_width=12, predictor_depth=1, predictor_heads=2,
                 batch=8, mask_group=4, epochs=3, warmup_epochs=1, lr=2e-3)  # fmt: skip
@@ -167,6 +168,18 @@ def test_impossible_settings_are_named(phantom_results):
         pretrain.pretrain("odd", DATA, Protocol(**{**TINY.__dict__, "mask_group": 3}), phantom_results)
     with pytest.raises(DataError, match="no image is left"):
         pretrain.pretrain("none", [Source("phantom", sites=["Z"])], TINY, phantom_results)
+
+
+@pytest.mark.parametrize(("overrides", "field", "allowed"), [
+    ({"mask_group": 0}, "mask_group", "1 or more"), ({"batch": 0}, "batch", "1 or more"), ({"epochs": 0}, "epochs", "more than 0"),
+    ({"patch": 0}, "patch", "1 or more"), ({"heads": 5}, "width", "a multiple of 5"), ({"patch": 5}, "image_size", "a multiple of 5"),
+    ({"predictor_heads": 5}, "predictor_width", "a multiple of 5"), ({"batch": 100}, "batch", "a multiple of 128"),
+    ({"crop_scale": [0.3]}, "crop_scale", "2 values"),
+])  # fmt: skip
+def test_an_impossible_protocol_is_named(overrides, field, allowed):
+    """A value that no run could use is refused before anything is read, with its run, its field and what is allowed."""
+    with pytest.raises(ConfigError, match=rf"^pretrain\.mine\.protocol\.{field}: .*got .*expected {allowed}"):
+        from_overrides(Protocol, overrides, "pretrain.mine.protocol")
 
 
 def test_a_site_filter_takes_that_site_only(phantom_results):

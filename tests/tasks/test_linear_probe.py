@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from radbench import extract
 from radbench.errors import ConfigError
+from radbench.protocol import from_overrides
 from tasks import linear_probe
 from tasks.linear_probe import Protocol, mean_average_precision, probe, some_patients, train
 
@@ -154,3 +155,11 @@ def test_an_unknown_policy_is_refused(phantom_results):
     """A policy that does not exist is named with those that do."""
     with pytest.raises(ConfigError, match="protocol.uncertain.*drop.*zero.*one"):
         probe("phantom", "raw_pixels", {"labels": ["Cardiomegaly"], "protocol": {"uncertain": "ones"}}, phantom_results)
+
+
+@pytest.mark.parametrize(("overrides", "allowed"), [({"batch": 0}, "1 or more"), ({"epochs": 0}, "1 or more"), ({"lrs": []}, "one or more"),
+                                                   ({"lrs": [1e-3, 0.0]}, "more than 0"), ({"shares": [0.0]}, "more than 0")])  # fmt: skip
+def test_an_impossible_protocol_is_named(overrides, allowed):
+    """A protocol that would train nothing is refused with its place, what was got and what is allowed."""
+    with pytest.raises(ConfigError, match=rf"^tasks\.linear_probe\.protocol\.{next(iter(overrides))}: .*got .*expected {allowed}"):
+        from_overrides(Protocol, overrides, "tasks.linear_probe.protocol")

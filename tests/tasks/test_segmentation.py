@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 
 from radbench import artifact
 from radbench.errors import ConfigError
+from radbench.protocol import from_overrides
 from radbench.store import Index
 from tasks.segmentation import NSD_TOLERANCE, Protocol, UPerNet, _on_grid, _targets, boundary, pad_square, segment
 
@@ -162,10 +163,14 @@ def test_a_killed_run_goes_on_from_its_decoders(phantom_results, tmp_path, monke
     assert resumed.facts["decoder_params"] == whole.facts["decoder_params"]
 
 
-def test_no_decoder_at_all_is_refused():
-    """Zero replicates are a wrong configuration, named with its place."""
-    with pytest.raises(ConfigError, match=r"protocol\.replicates.*0"):
-        Protocol(replicates=0)
+@pytest.mark.parametrize(("overrides", "allowed"), [
+    ({"replicates": 0}, "1 or more"), ({"batch": 1}, "2 or more"), ({"epochs": 0}, "1 or more"), ({"label_size": 0}, "1 or more"),
+    ({"pool_scales": [1, 0]}, "1 or more"),
+])  # fmt: skip
+def test_an_impossible_protocol_is_named(overrides, allowed):
+    """A protocol that would train no decoder is refused with its place, what was got and what is allowed."""
+    with pytest.raises(ConfigError, match=rf"^tasks\.segmentation\.protocol\.{next(iter(overrides))}: .*got .*expected {allowed}"):
+        from_overrides(Protocol, overrides, "tasks.segmentation.protocol")
 
 
 def test_a_data_set_without_masks_is_a_gap(phantom_folder, tmp_path):
