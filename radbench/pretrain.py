@@ -157,6 +157,7 @@ def train(work: Path | None, run: str, images: "Images", protocol: Protocol, dev
         step, log = saved["step"], [dict(row) for row in saved["log"]]
         encoder.load_state_dict(saved["encoder"]), target.load_state_dict(saved["target"])
         predictor.load_state_dict(saved["predictor"]), optimiser.load_state_dict(saved["optimiser"])
+        del saved  # weights on the device a second time
     step = world.agree(step, (encoder, target, predictor), optimiser)
 
     groups = protocol.batch // protocol.mask_group
@@ -365,13 +366,20 @@ class World:
         """Give every process the first one's step, weights and optimiser state (it may have read a checkpoint)."""
         if self.size == 1:
             return step
-        state = [{"step": step, "optimiser": optimiser.state_dict()} if self.rank == 0 else None]
+        state = [{"step": step, "optimiser": _on_cpu(optimiser.state_dict())} if self.rank == 0 else None]
         torch.distributed.broadcast_object_list(state)
-        optimiser.load_state_dict(state[0]["optimiser"])
+        optimiser.load_state_dict(state[0]["optimiser"])  # moves it to each process's own device
         for module in modules:
             for value in [*module.parameters(), *module.buffers()]:
                 torch.distributed.broadcast(value.data, 0)
         return state[0]["step"]
+
+
+def _on_cpu(state: dict) -> dict:
+    """An optimiser's state that can be pickled for another process: a tensor of a GPU would come back on the sender's GPU."""
+    moved = {number: {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in entry.items()}
+             for number, entry in state["state"].items()}  # fmt: skip
+    return state | {"state": moved}
 
 
 def _save_checkpoint(path: Path, step: int, log: list[dict], encoder, target, predictor, optimiser) -> None:

@@ -1,9 +1,11 @@
 """Pretraining is I-JEPA, resumes exactly, and does not depend on how many processes share it."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -108,6 +110,57 @@ def test_a_run_that_dies_goes_on_to_the_same_weights(phantom_results, monkeypatc
     one, two = weights(whole), weights(killed)
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert whole.file("log.csv").read_bytes() == killed.file("log.csv").read_bytes()
+
+
+def test_a_resumed_run_does_not_hold_its_checkpoint(phantom_results, monkeypatch):
+    """While a resumed run trains, the weights that it read are held once, in the modules."""
+    monkeypatch.setattr(pretrain, "CHECKPOINT_SECONDS", -1)
+    save, load, loss, read, held = pretrain._save_checkpoint, torch.load, pretrain.jepa_loss, [], []
+
+    def save_and_die(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    def load_and_watch(*arguments, **options):
+        saved = load(*arguments, **options)
+        read.extend(weakref.ref(value) for part in ("encoder", "target", "predictor") for value in saved[part].values())
+        return saved
+
+    def loss_and_look(*arguments):
+        held.extend(watched() is not None for watched in read)
+        return loss(*arguments)
+
+    protocol = dataclasses.replace(TINY, epochs=0.5, seed=4)
+    monkeypatch.setattr(pretrain, "_save_checkpoint", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.pretrain("resumed", DATA, protocol, phantom_results)
+    monkeypatch.setattr(pretrain, "_save_checkpoint", save)
+    monkeypatch.setattr(torch, "load", load_and_watch)
+    monkeypatch.setattr(pretrain, "jepa_loss", loss_and_look)
+    pretrain.pretrain("resumed", DATA, protocol, phantom_results)
+    assert len(held) >= len(read) > 0 and not any(held)
+
+
+def test_the_optimisers_state_is_sent_from_the_cpu(monkeypatch):
+    """What the first process sends to the others on resume lies in main memory, whatever device it trains on."""
+
+    class OnGpu(torch.Tensor):
+        def cpu(self):
+            return self.as_subclass(torch.Tensor)
+
+    weight, sent = torch.nn.Parameter(torch.ones(2)), []
+    optimiser = torch.optim.AdamW([weight])
+    weight.sum().backward()
+    optimiser.step()
+    state = optimiser.state_dict()
+    state["state"][0] = {name: value.as_subclass(OnGpu) for name, value in state["state"][0].items()}
+    monkeypatch.setattr(optimiser, "state_dict", lambda: state)
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", sent.extend)
+    world = World()
+    world.size = 2
+    assert world.agree(5, [], optimiser) == 5
+    assert set(sent[0]["optimiser"]["state"][0]) == {"step", "exp_avg", "exp_avg_sq"}
+    assert all(type(value) is torch.Tensor for value in sent[0]["optimiser"]["state"][0].values())
 
 
 @pytest.mark.slow
