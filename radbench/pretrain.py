@@ -177,16 +177,21 @@ def train(work: Path | None, run: str, images: "Images", protocol: Protocol, dev
         optimiser.param_groups[0]["weight_decay"] = decay
         for group in optimiser.param_groups:
             group["lr"] = rate
+        logged = (step + 1) % log_every == 0 or step + 1 in (1, steps)
         total, pooled = torch.zeros((), device=device), []
-        for _ in range(world.rank, groups, world.size):
+        if logged:  # each process fills in its own groups, the sum is the batch
+            pooled = [torch.zeros(protocol.batch, protocol.width, device=device)]
+        for number in range(world.rank, groups, world.size):
             pixels, keep, targets = (part.to(device, non_blocking=True) for part in next(prepared))
             with autocast(device):
                 loss, features = jepa_loss(encoder, target, predictor, pixels, keep, targets)
             (loss / groups).backward()
-            total, pooled = total + loss.detach() / groups, [*pooled, features]
+            total = total + loss.detach() / groups
+            for whole in pooled:
+                whole[number * protocol.mask_group : (number + 1) * protocol.mask_group] = features
         for value in trained:  # a process without a group adds nothing
             value.grad = torch.zeros_like(value) if value.grad is None else value.grad
-        world.sum([value.grad for value in trained] + [total])
+        world.sum([value.grad for value in trained] + [total] + pooled)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         with torch.no_grad():
@@ -196,9 +201,9 @@ def train(work: Path | None, run: str, images: "Images", protocol: Protocol, dev
         report.add(protocol.batch, f"loss {float(total):.4f}" if work else "")
         if not math.isfinite(float(total)):
             raise DataError(f"pretrain {run}", f"the loss is {float(total)} at step {step}", fix="lower pretrain protocol.lr")
-        if work and (step % log_every == 0 or step in (1, steps)):
+        if work and logged:
             log.append({"step": step, "epoch": round(step / steps_per_epoch, 3), "loss": float(total), "lr": rate,
-                        "weight_decay": decay, "ema": momentum, **collapse_measures(torch.cat(pooled))})  # fmt: skip
+                        "weight_decay": decay, "ema": momentum, **collapse_measures(*pooled)})  # fmt: skip
         if checkpoint and (time.monotonic() - saved_at > CHECKPOINT_SECONDS) and step < steps:
             saved_at = time.monotonic()
             _save_checkpoint(checkpoint, step, log, encoder, target, predictor, optimiser)
@@ -246,7 +251,7 @@ def collapse_measures(pooled: torch.Tensor) -> dict[str, float]:
 
     feature_sd: mean over channels of the SD over images. feature_rank: exp of the entropy of the normalised singular
     values (RankMe, Garrido et al., 2023) of the centred features, at most min(B - 1, C). feature_cosine: mean cosine
-    between the centred-off features of different images.
+    between the features of different images as they are, not centred.
     """
     pooled = pooled.detach().cpu().double()
     singular = torch.linalg.svdvals(pooled - pooled.mean(dim=0))

@@ -166,7 +166,7 @@ def test_the_optimisers_state_is_sent_from_the_cpu(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("group", [4, 8])
 def test_two_processes_train_the_same_encoder(phantom_results, group):
-    """Under torchrun two processes end with one process's weights, up to the order of sums, also when one has no group."""
+    """Under torchrun two processes end with one process's weights and log, up to the order of sums, also when one has no group."""
     protocol = Protocol(**{**TINY.__dict__, "mask_group": group})
     alone = pretrain.pretrain(f"alone{group}", DATA, protocol, phantom_results)
     spec = {
@@ -180,6 +180,11 @@ def test_two_processes_train_the_same_encoder(phantom_results, group):
     one, two = weights(alone), weights(artifact.read(phantom_results / "pretrain" / f"together{group}"))
     for name in one:
         torch.testing.assert_close(one[name], two[name], atol=2e-4, rtol=2e-3)
+    paths = [phantom_results / "pretrain" / f"{name}{group}" / "log.csv" for name in ("alone", "together")]
+    logs = [np.genfromtxt(path, delimiter=",", names=True) for path in paths]
+    assert logs[0].dtype.names == logs[1].dtype.names and {"loss", "feature_sd", "feature_rank"} <= set(logs[0].dtype.names)
+    for name in logs[0].dtype.names:
+        np.testing.assert_allclose(logs[0][name], logs[1][name], rtol=2e-3, err_msg=name)
 
 
 def test_the_initial_weights_are_the_seeds(phantom_results):
