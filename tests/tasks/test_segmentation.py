@@ -163,6 +163,41 @@ def test_a_killed_run_goes_on_from_its_decoders(phantom_results, tmp_path, monke
     assert resumed.facts["decoder_params"] == whole.facts["decoder_params"]
 
 
+def test_decoders_of_another_arithmetic_are_computed_again(phantom_results, tmp_path, monkeypatch, capsys):
+    """What a killed run computed in another precision is not mixed in: the run that goes on says so and equals an undisturbed one."""
+    import pandas as pd
+
+    import tasks.segmentation
+
+    protocol = {"channels": 8, "epochs": 1, "batch": 8, "label_size": 32, "replicates": 2, "seed": 9}
+    spec = {"structures": {"left": ["lung_left"]}, "protocol": protocol}
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "index").symlink_to(phantom_results / "index")
+    trained, real = [], tasks.segmentation.train
+
+    def train(*arguments):
+        if len(trained) == 1:
+            raise KeyboardInterrupt
+        trained.append(arguments[-1])
+        return real(*arguments)
+
+    monkeypatch.setenv("RADBENCH_PRECISION", "bfloat16")
+    monkeypatch.setattr(tasks.segmentation, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        segment("phantom", "raw_pixels", spec, tmp_path / "results")
+    monkeypatch.setenv("RADBENCH_PRECISION", "float32")
+    monkeypatch.setattr(tasks.segmentation, "train", real)
+    capsys.readouterr()
+    resumed = segment("phantom", "raw_pixels", spec, tmp_path / "results")
+    said = capsys.readouterr().out
+    assert "segmentation phantom raw_pixels: 2 files of a killed run were computed with {'precision': 'bfloat16'" in said
+    assert "this run has {'precision': 'float32'" in said and "computed again" in said
+    whole = segment("phantom", "raw_pixels", spec, phantom_results)
+    one, other = (pd.read_parquet(meta.file("predictions.parquet")) for meta in (resumed, whole))
+    pd.testing.assert_frame_equal(one, other)
+    assert set(resumed.fields["files"]) == {"predictions.parquet", "examples.png"}
+
+
 @pytest.mark.parametrize(("overrides", "allowed"), [
     ({"replicates": 0}, "1 or more"), ({"batch": 1}, "2 or more"), ({"epochs": 0}, "1 or more"), ({"label_size": 0}, "1 or more"),
     ({"pool_scales": [1, 0]}, "1 or more"),
