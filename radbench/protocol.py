@@ -57,9 +57,9 @@ def check_fields(
         multiple_of: field -> the field that divides it; both are in `at_least`.
     """
 
-    def refuse(name: str, what: str, expected: str) -> None:
+    def refuse(name: str, what: str, expected: str, fix: str = "") -> None:
         raise ConfigError(f"{where}.{name}", what, got=getattr(protocol, name), expected=expected,
-                          fix=f"change it, or leave it out for {getattr(type(protocol), name)!r}")  # fmt: skip
+                          fix=fix or f"change it, or leave it out for {getattr(type(protocol), name)!r}")  # fmt: skip
 
     def parts(name: str) -> tuple:
         value = getattr(protocol, name)
@@ -80,7 +80,7 @@ def check_fields(
             refuse(name, "too small", "more than 0")
     for name, divisor in multiple_of.items():
         if getattr(protocol, name) % getattr(protocol, divisor):
-            refuse(name, f"not a multiple of {divisor}", f"a multiple of {getattr(protocol, divisor)}")
+            refuse(name, f"not a multiple of {divisor}", f"a multiple of {getattr(protocol, divisor)}", f"change {name} or {divisor}")
 
 
 def reductions(protocol: Any) -> list[str]:

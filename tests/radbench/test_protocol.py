@@ -29,7 +29,7 @@ class Toy:
 
 @pytest.mark.parametrize(("overrides", "said"), [
     ({"epochs": 0}, "too small; got 0; expected 1 or more; next: change it, or leave it out for 3"),
-    ({"group": 4}, "not a multiple of group; got 6; expected a multiple of 4; next: change it, or leave it out for 6"),
+    ({"group": 4}, "not a multiple of group; got 6; expected a multiple of 4; next: change batch or group"),
     ({"lrs": ()}, r"no value; got \(\); expected one or more; next: change it, or leave it out for \(0.1, 0.2\)"),
     ({"lrs": (0.1, float("nan"))}, r"too small; got \(0.1, nan\); expected more than 0"),
     ({"scale": (0.3,)}, r"1 values; got \(0.3,\); expected 2 values"),
