@@ -321,6 +321,34 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
+def keep_one_arithmetic(work: Path, here: Mapping[str, Any], patterns: Iterable[str], name: str) -> Path:
+    """Remove the parts in a work folder that a killed run computed otherwise than this run does, and say so.
+
+    Args:
+        here: what can change a digit without changing the key: device kind, precision, versions.
+        patterns: names of the parts, as `Path.glob` takes them.
+        name: the stage, for what is said.
+
+    Returns:
+        The note of `here` beside the parts; it is to be deleted with them, before the folder becomes a payload.
+    """
+    note = work / "arithmetic.json"
+    try:
+        before = json.loads(note.read_text())
+    except (OSError, ValueError):  # none yet, or cut short when the run was killed
+        before = {}
+    if before != here:
+        parts = sorted(path for pattern in patterns for path in work.glob(pattern))
+        if parts:
+            other = {key: before.get(key) for key in here if before.get(key) != here[key]}
+            print(f"{name}: {len(parts)} files of a killed run were computed with {other}, this run has "
+                  f"{ {key: here[key] for key in other} }: computed again")  # fmt: skip
+        for path in parts:
+            path.unlink()
+        write_bytes(note, json.dumps(here).encode())
+    return note
+
+
 def _publish(source: Path, folder: Path, names: Iterable[str]) -> None:
     for name in names:
         temporary = folder / f".{name}.{platform.node()}-{os.getpid()}.tmp"

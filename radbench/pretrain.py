@@ -30,13 +30,13 @@ from safetensors.torch import save_file
 
 from . import artifact
 from .device import acquire, autocast, precision
-from .errors import ConfigError, DataError, run_entry_point
+from .errors import DataError, run_entry_point
 from .jepa.masks import MaskProtocol, draw_masks
 from .jepa.predictor import Predictor
 from .jepa.vit import ViTShape, build_vit, encode_tokens, gather_tokens
 from .parallel import in_parallel, worker_count
 from .progress import Progress
-from .protocol import from_overrides, reductions
+from .protocol import check_fields, from_overrides, reductions
 from .store import Index
 
 VERSION = 1
@@ -70,6 +70,13 @@ class Protocol:
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        sizes = ("image_size", "patch", "width", "depth", "heads", "predictor_width", "predictor_depth", "predictor_heads", "batch")
+        check_fields(self, "pretrain protocol", at_least=dict.fromkeys([*sizes, "mask_group"], 1) | {"warmup_epochs": 0, "seed": 0},
+                     above_0=("epochs", "lr", "crop_scale", "crop_aspect"),
+                     multiple_of={"batch": "mask_group", "image_size": "patch", "width": "heads",
+                                  "predictor_width": "predictor_heads"})  # fmt: skip
+
     @property
     def shape(self) -> ViTShape:
         return ViTShape(self.image_size, self.patch, self.width, self.depth, self.heads)
@@ -97,12 +104,6 @@ def main() -> None:
 
 def pretrain(run: str, sources: Sequence[Source], protocol: Protocol, results: Path = Path("results")) -> artifact.Meta:
     """Pretrain `run` into `results/pretrain/{run}`, or find it there under the same content key."""
-    if protocol.batch % protocol.mask_group:
-        raise ConfigError(f"pretrain.{run}.protocol", "batch is not a multiple of mask_group",
-                          got=f"{protocol.batch}, {protocol.mask_group}", fix="change one of them")  # fmt: skip
-    if protocol.image_size % protocol.patch:
-        raise ConfigError(f"pretrain.{run}.protocol", "image_size is not a multiple of patch",
-                          got=f"{protocol.image_size}, {protocol.patch}")  # fmt: skip
     parents = [artifact.read(results / "index" / source.dataset) for source in sources]
     parts = {"protocol": dataclasses.asdict(protocol), "version": VERSION, "data": [dataclasses.asdict(s) for s in sources],
              "source": artifact.source_hash("radbench.pretrain")}  # fmt: skip
@@ -156,6 +157,7 @@ def train(work: Path | None, run: str, images: "Images", protocol: Protocol, dev
         step, log = saved["step"], [dict(row) for row in saved["log"]]
         encoder.load_state_dict(saved["encoder"]), target.load_state_dict(saved["target"])
         predictor.load_state_dict(saved["predictor"]), optimiser.load_state_dict(saved["optimiser"])
+        del saved  # weights on the device a second time
     step = world.agree(step, (encoder, target, predictor), optimiser)
 
     groups = protocol.batch // protocol.mask_group
@@ -175,16 +177,21 @@ def train(work: Path | None, run: str, images: "Images", protocol: Protocol, dev
         optimiser.param_groups[0]["weight_decay"] = decay
         for group in optimiser.param_groups:
             group["lr"] = rate
+        logged = (step + 1) % log_every == 0 or step + 1 in (1, steps)
         total, pooled = torch.zeros((), device=device), []
-        for _ in range(world.rank, groups, world.size):
+        if logged:  # each process fills in its own groups, the sum is the batch
+            pooled = [torch.zeros(protocol.batch, protocol.width, device=device)]
+        for number in range(world.rank, groups, world.size):
             pixels, keep, targets = (part.to(device, non_blocking=True) for part in next(prepared))
             with autocast(device):
                 loss, features = jepa_loss(encoder, target, predictor, pixels, keep, targets)
             (loss / groups).backward()
-            total, pooled = total + loss.detach() / groups, [*pooled, features]
+            total = total + loss.detach() / groups
+            for whole in pooled:
+                whole[number * protocol.mask_group : (number + 1) * protocol.mask_group] = features
         for value in trained:  # a process without a group adds nothing
             value.grad = torch.zeros_like(value) if value.grad is None else value.grad
-        world.sum([value.grad for value in trained] + [total])
+        world.sum([value.grad for value in trained] + [total] + pooled)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         with torch.no_grad():
@@ -194,9 +201,9 @@ def train(work: Path | None, run: str, images: "Images", protocol: Protocol, dev
         report.add(protocol.batch, f"loss {float(total):.4f}" if work else "")
         if not math.isfinite(float(total)):
             raise DataError(f"pretrain {run}", f"the loss is {float(total)} at step {step}", fix="lower pretrain protocol.lr")
-        if work and (step % log_every == 0 or step in (1, steps)):
+        if work and logged:
             log.append({"step": step, "epoch": round(step / steps_per_epoch, 3), "loss": float(total), "lr": rate,
-                        "weight_decay": decay, "ema": momentum, **collapse_measures(torch.cat(pooled))})  # fmt: skip
+                        "weight_decay": decay, "ema": momentum, **collapse_measures(*pooled)})  # fmt: skip
         if checkpoint and (time.monotonic() - saved_at > CHECKPOINT_SECONDS) and step < steps:
             saved_at = time.monotonic()
             _save_checkpoint(checkpoint, step, log, encoder, target, predictor, optimiser)
@@ -244,7 +251,7 @@ def collapse_measures(pooled: torch.Tensor) -> dict[str, float]:
 
     feature_sd: mean over channels of the SD over images. feature_rank: exp of the entropy of the normalised singular
     values (RankMe, Garrido et al., 2023) of the centred features, at most min(B - 1, C). feature_cosine: mean cosine
-    between the centred-off features of different images.
+    between the features of different images as they are, not centred.
     """
     pooled = pooled.detach().cpu().double()
     singular = torch.linalg.svdvals(pooled - pooled.mean(dim=0))
@@ -364,13 +371,20 @@ class World:
         """Give every process the first one's step, weights and optimiser state (it may have read a checkpoint)."""
         if self.size == 1:
             return step
-        state = [{"step": step, "optimiser": optimiser.state_dict()} if self.rank == 0 else None]
+        state = [{"step": step, "optimiser": _on_cpu(optimiser.state_dict())} if self.rank == 0 else None]
         torch.distributed.broadcast_object_list(state)
-        optimiser.load_state_dict(state[0]["optimiser"])
+        optimiser.load_state_dict(state[0]["optimiser"])  # moves it to each process's own device
         for module in modules:
             for value in [*module.parameters(), *module.buffers()]:
                 torch.distributed.broadcast(value.data, 0)
         return state[0]["step"]
+
+
+def _on_cpu(state: dict) -> dict:
+    """An optimiser's state that can be pickled for another process: a tensor of a GPU would come back on the sender's GPU."""
+    moved = {number: {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in entry.items()}
+             for number, entry in state["state"].items()}  # fmt: skip
+    return state | {"state": moved}
 
 
 def _save_checkpoint(path: Path, step: int, log: list[dict], encoder, target, predictor, optimiser) -> None:

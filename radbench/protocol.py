@@ -4,7 +4,8 @@ A configuration may override fields to shrink a run; the tables then say "reduce
 """
 
 import dataclasses
-from collections.abc import Mapping
+import typing
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from .errors import ConfigError, did_you_mean
@@ -15,7 +16,7 @@ SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}  # of the patients, where no sp
 
 
 def from_overrides(protocol: type[Settings], overrides: Mapping[str, Any], where: str) -> Settings:
-    """The protocol with some fields changed. Raises ConfigError for an unknown field or a value of another type."""
+    """The protocol with some fields changed. Raises ConfigError for an unknown field, a value of another type or an impossible one."""
     fields = {field.name: field for field in dataclasses.fields(protocol)}
     values = {}
     for name, value in overrides.items():
@@ -34,7 +35,52 @@ def from_overrides(protocol: type[Settings], overrides: Mapping[str, Any], where
             if not (number and fields[name].type in (float, "float")):
                 raise ConfigError(f"{where}.{name}", "value of another type", got=repr(value), expected=f"like {default!r}")
         values[name] = value
-    return protocol(**values)
+    try:
+        return protocol(**values)
+    except ConfigError as error:  # the protocol knows its stage, the caller which of its runs
+        raise ConfigError(f"{where}.{error.where.rpartition('.')[2]}", error.said) from None
+
+
+def check_fields(
+    protocol: Any, where: str, *, at_least: Mapping[str, float] = {}, above_0: Sequence[str] = (), filled: Sequence[str] = (),
+    multiple_of: Mapping[str, str] = {},
+) -> None:  # fmt: skip
+    """Raise ConfigError for a field that cannot be what it is; a protocol's `__post_init__` calls this.
+
+    Every tuple of a fixed length is held to it. Of a tuple each part is checked.
+
+    Args:
+        where: place of the protocol in the configuration.
+        at_least: field -> smallest value.
+        above_0: fields that are larger than 0.
+        filled: tuples that are not empty.
+        multiple_of: field -> the field that divides it; both are in `at_least`.
+    """
+
+    def refuse(name: str, what: str, expected: str, fix: str = "") -> None:
+        raise ConfigError(f"{where}.{name}", what, got=getattr(protocol, name), expected=expected,
+                          fix=fix or f"change it, or leave it out for {getattr(type(protocol), name)!r}")  # fmt: skip
+
+    def parts(name: str) -> tuple:
+        value = getattr(protocol, name)
+        return value if isinstance(value, tuple) else (value,)
+
+    for name, kind in typing.get_type_hints(type(protocol)).items():
+        wanted = typing.get_args(kind)
+        if typing.get_origin(kind) is tuple and Ellipsis not in wanted and len(parts(name)) != len(wanted):
+            refuse(name, f"{len(parts(name))} values", f"{len(wanted)} values")
+    for name in filled:
+        if not parts(name):
+            refuse(name, "no value", "one or more")
+    for name, least in at_least.items():
+        if not all(part >= least for part in parts(name)):
+            refuse(name, "too small", f"{least} or more")
+    for name in above_0:
+        if not all(part > 0 for part in parts(name)):
+            refuse(name, "too small", "more than 0")
+    for name, divisor in multiple_of.items():
+        if getattr(protocol, name) % getattr(protocol, divisor):
+            refuse(name, f"not a multiple of {divisor}", f"a multiple of {getattr(protocol, divisor)}", f"change {name} or {divisor}")
 
 
 def reductions(protocol: Any) -> list[str]:

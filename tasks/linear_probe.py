@@ -28,13 +28,14 @@ import torch.nn.functional as F
 
 from radbench import artifact, predictions
 from radbench.device import acquire
-from radbench.errors import ConfigError, did_you_mean, run_entry_point
+from radbench.errors import ConfigError, DataError, did_you_mean, run_entry_point
 from radbench.extract import Frozen
 from radbench.progress import Progress
-from radbench.protocol import from_overrides, reductions
+from radbench.protocol import check_fields, from_overrides, reductions
+from radbench.splits import FOLDS
 from radbench.store import Index
 
-VERSION = 2  # 2: learning curve
+VERSION = 3  # 2: learning curve; 3: every replicate of one of its points has images in its own fold
 TASK = "linear_probe"
 CLASSES = (("positive", 1), ("negative", 0))
 POLICIES = {"uncertain": ("drop", "zero", "one"), "blank": ("drop", "zero")}
@@ -52,6 +53,10 @@ class Protocol:
     shares: tuple[float, ...] = (0.1, 0.3)  # of the learned patients, for the learning curve beside the full probe
     uncertain: str = "drop"  # or "zero", "one": what a label of -1 counts as, in training and in test
     blank: str = "drop"  # or "zero": what a label that nobody gave counts as
+
+    def __post_init__(self) -> None:
+        check_fields(self, "tasks.linear_probe protocol", at_least={"epochs": 1, "batch": 1, "weight_decay": 0, "seed": 0},
+                     above_0=("lrs", "shares"), filled=("lrs",))  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,27 +106,34 @@ def probe(dataset: str, encoder: str, spec: Mapping, results: Path = Path("resul
         learned = torch.from_numpy(np.concatenate([index.rows("train", sites), index.rows("val", sites)]))
         tested = torch.from_numpy(index.rows("test", sites))
         folds = torch.from_numpy(index["fold"].astype(np.int64))
+        count = int(folds.max()) + 1
 
         def scores_of(rows: torch.Tensor, name: str) -> tuple[np.ndarray, Probes]:
-            probes = train(values[rows].to(device), targets[rows].to(device), folds[rows].to(device), protocol, name)
+            probes = train(values[rows].to(device), targets[rows].to(device), folds[rows].to(device), protocol, name, count)
             return probes.scores(values[tested].to(device)).cpu().numpy(), probes
 
         with acquire() as device:
             scores, probes = scores_of(learned, f"probe {dataset} {encoder}")
             _write(work / "predictions.parquet", dataset, encoder, index, tested.numpy(), labels, targets[tested].numpy(), scores)
-            curve = []
+            curve, curve_dropped = {}, {}  # by number of images; by share
             for share in protocol.shares:
-                rows = learned[torch.from_numpy(some_patients(index["patient_id"][learned.numpy()], share, protocol.seed))]
-                if not lacking_classes(index, labels, rows.numpy(), values_of):
-                    part, _ = scores_of(rows, f"probe {dataset} {encoder}, {share:.0%} of the patients")
-                    curve.append((len(rows), part))
-            _write_curve(work / "learning_curve.parquet", dataset, encoder, index, tested.numpy(), labels, targets[tested].numpy(), curve)
+                places = some_patients(index["patient_id"][learned.numpy()], folds[learned].numpy(), share, protocol.seed)
+                rows = learned[torch.from_numpy(places)]
+                lacking = lacking_classes(index, labels, rows.numpy(), values_of)
+                if len(rows) in {len(learned), *curve}:
+                    lacking = ["as many images as another point"]
+                if lacking:
+                    curve_dropped[f"{share:g}"] = lacking[0]
+                else:
+                    curve[len(rows)], _ = scores_of(rows, f"probe {dataset} {encoder}, {share:.0%} of the patients")
+            _write_curve(work / "learning_curve.parquet", dataset, encoder, index, tested.numpy(), labels, targets[tested].numpy(),
+                         curve)  # fmt: skip
         return frozen.facts() | {
             "measured": features.facts["measured"], "protocol": dataclasses.asdict(protocol), "version": VERSION,
             "reduced": reductions(protocol) + frozen.reductions(), "labels_dropped": dropped, "chosen": probes.chosen,
-            "n": {"train": round(len(learned) * (1 - 1 / (int(folds.max()) + 1))), "test": len(tested)}, "learned": len(learned),
+            "n": {"train": round(len(learned) * (1 - 1 / count)), "test": len(tested)}, "learned": len(learned),
             "replicates": "folds",
-            "curve": [count for count, _ in curve],
+            "curve": list(curve), "curve_dropped": curve_dropped,
         }  # fmt: skip
 
     key_parts = {"version": VERSION, "labels": list(spec["labels"]), "sites": list(spec.get("sites", ())),
@@ -141,55 +153,88 @@ def label_values(index: Index, name: str, protocol: Protocol) -> np.ndarray:
 def usable_labels(
     index: Index, names: Sequence[str], sites: tuple[str, ...], values_of: Callable[[str], np.ndarray]
 ) -> tuple[list[str], dict[str, str]]:
-    """The labels that have positives and negatives both in test and in what is learned from; and why others are dropped."""
+    """The labels that have positives and negatives both in test and in what is learned from; and why others are dropped.
+
+    None is left where a fold is empty of them: its replicate could not be selected.
+    """
     kept, dropped = [], {}
     if unknown := set(sites) - set(index.meta.facts["sites"]):
         raise ConfigError("tasks.linear_probe.sites", f"no site {sorted(unknown)}", got=sorted(index.meta.facts["sites"]))
+    learned = np.concatenate([index.rows("train", sites), index.rows("val", sites)])
     for name in names:
         if name not in index.label_names:
             raise ConfigError("tasks.linear_probe.labels", f"no label {name!r} in the index", got=index.label_names,
                               fix=did_you_mean(name, index.label_names))  # fmt: skip
         values = values_of(name)
-        learned = np.concatenate([index.rows("train", sites), index.rows("val", sites)])
         lacking = [f"no {word} in test" for word, value in CLASSES if not (values[index.rows("test", sites)] == value).any()]
-        lacking += lacking_classes(index, [name], learned, values_of)
+        lacking += _classes_lacking_outside_a_fold(index, [name], learned, values_of)
         if lacking:
             dropped[name] = lacking[0]
         else:
             kept.append(name)
+    if kept and (empty := _empty_folds(index, kept, learned, values_of)):
+        return [], dropped | dict.fromkeys(kept, empty[0])
     return kept, dropped
 
 
 def lacking_classes(index: Index, labels: Sequence[str], learned: np.ndarray, values_of: Callable[[str], np.ndarray]) -> list[str]:
-    """What some replicate would lack: a class of a label in the rows outside one of the folds."""
+    """What some replicate would lack: an image in its own fold to be selected on, or a class of a label in the rows outside it."""
+    return _empty_folds(index, labels, learned, values_of) + _classes_lacking_outside_a_fold(index, labels, learned, values_of)
+
+
+def _empty_folds(index: Index, labels: Sequence[str], learned: np.ndarray, values_of: Callable[[str], np.ndarray]) -> list[str]:
+    known = np.any([np.isin(values_of(name)[learned], (0, 1)) for name in labels], axis=0)
+    filled = set(index["fold"][learned][known].tolist())
+    return [f"no image with a known label in fold {number}" for number in range(int(index["fold"].max()) + 1) if number not in filled]
+
+
+def _classes_lacking_outside_a_fold(
+    index: Index, labels: Sequence[str], learned: np.ndarray, values_of: Callable[[str], np.ndarray]
+) -> list[str]:
     fold = index["fold"][learned]
     parts = {f"train without fold {number}": learned[fold != number] for number in range(int(index["fold"].max()) + 1)}
     return [f"no {word} in {part}" for part, rows in parts.items() for word, value in CLASSES
             for name in labels if not (values_of(name)[rows] == value).any()]  # fmt: skip
 
 
-def some_patients(patient_ids: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Places of the images of a share of the patients; a larger share contains the smaller ones."""
-    patients = np.unique(patient_ids.astype(str))
+def some_patients(patient_ids: np.ndarray, fold: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Places of the images of a share of the patients, at least one of every fold; a larger share contains the smaller ones.
+
+    Patients are taken in a random order, in which the first of each fold comes before all others: where the share would
+    hold every fold anyway, that changes nothing.
+    """
+    patients, first_image = np.unique(patient_ids.astype(str), return_index=True)
     order = np.random.default_rng(seed).permutation(len(patients))
-    return np.flatnonzero(np.isin(patient_ids.astype(str), patients[order[: max(1, round(share * len(patients)))]]))
+    _, first_of_fold = np.unique(fold[first_image][order], return_index=True)
+    order = np.concatenate([order[np.sort(first_of_fold)], np.delete(order, first_of_fold)])
+    count = max(len(first_of_fold), round(share * len(patients)))
+    return np.flatnonzero(np.isin(patient_ids.astype(str), patients[order[:count]]))
 
 
-def train(features: torch.Tensor, targets: torch.Tensor, fold: torch.Tensor, protocol: Protocol, name: str = "probe") -> Probes:
+def train(
+    features: torch.Tensor, targets: torch.Tensor, fold: torch.Tensor, protocol: Protocol, name: str = "probe", folds: int = FOLDS
+) -> Probes:  # fmt: skip
     """Train every fold, learning rate and class together.
 
     Args:
         features: (N, D) float32.
         targets: (N, C): 1, 0; anything else (uncertain, NaN) carries no loss.
         fold: (N,) numbers 0 … K-1; replicate k learns from fold != k and is selected on fold == k.
+        folds: K, also where these images are few.
+
+    Raises:
+        DataError: a fold has no known target, so nothing says which of its replicate's heads is the best.
     """
     count, width = features.shape
-    folds, classes = int(fold.max()) + 1, targets.shape[1]
+    classes = targets.shape[1]
     mean, sd = features.mean(dim=0), features.std(dim=0)
     # a dimension that does not vary says nothing; dividing by its rounding error would let it shout at test time
     sd = torch.where(sd > 1e-4 * torch.maximum(mean.abs(), sd.median()), sd, torch.inf)
     inputs = (features - mean) / sd
     known = (targets == 0) | (targets == 1)
+    if empty := set(range(folds)) - set(fold[known.any(dim=1)].tolist()):
+        raise DataError(name, f"no image with a known label in fold {min(empty)}", got=f"{count} images",
+                        expected=f"some in each of {folds} folds", fix="give more patients, or labels known more often")  # fmt: skip
     learned = fold[:, None] != torch.arange(folds, device=fold.device)  # (N, K)
     weights = (learned[:, :, None] & known[:, None, :]).to(features.dtype)  # (N, K, C)
     positives = targets.nan_to_num(0).clamp(0, 1).to(features.dtype)[:, None, :]  # (N, 1, C)
@@ -244,7 +289,7 @@ def selection_score(targets: np.ndarray, logits: np.ndarray) -> float:
     if not math.isnan(value):
         return value
     known = (targets == 0) | (targets == 1)
-    return -float(np.mean(np.logaddexp(0.0, logits[known]) - targets[known] * logits[known])) if known.any() else 0.0
+    return -float(np.mean(np.logaddexp(0.0, logits[known]) - targets[known] * logits[known]))
 
 
 def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
@@ -280,11 +325,11 @@ def _write(path: Path, dataset: str, encoder: str, index: Index, rows: np.ndarra
 
 
 def _write_curve(path: Path, dataset: str, encoder: str, index: Index, rows: np.ndarray, labels: list[str], targets: np.ndarray,
-                 curve: list[tuple[int, np.ndarray]]) -> None:  # fmt: skip
+                 curve: Mapping[int, np.ndarray]) -> None:  # fmt: skip
     """The predictions of the probes that learned from fewer patients, with the number of images they had."""
     _write(path, dataset, encoder, index, rows[:0], labels, targets[:0], np.zeros((0, 0, len(labels))), train_images=0)
     parts = [pq.read_table(path)]
-    for count, scores in curve:
+    for count, scores in curve.items():
         _write(path, dataset, encoder, index, rows, labels, targets, scores, train_images=count)
         parts.append(pq.read_table(path))
     pq.write_table(pa.concat_tables(parts), path)

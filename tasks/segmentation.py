@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,16 +25,17 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 from torch import nn
 
 from radbench import artifact, predictions
-from radbench.device import acquire, autocast
-from radbench.errors import ConfigError, DataError, did_you_mean, run_entry_point
+from radbench.device import acquire, autocast, precision
+from radbench.errors import DataError, did_you_mean, run_entry_point
 from radbench.extract import Frozen, Maps, measure
 from radbench.progress import Progress
-from radbench.protocol import from_overrides, reductions
+from radbench.protocol import check_fields, from_overrides, reductions
 from radbench.store import Index
 
 VERSION = 3  # 2: boundary metrics; 3: several seeds
 TASK = "segmentation"
 EXAMPLES = 4
+PARTS = ("decoder-*.json", "shown-*.png")  # what a killed run leaves of each decoder and of each structure set
 NSD_TOLERANCE = 0.005  # of the diagonal: about 2 mm on a chest radiograph of 43 x 35 cm
 COLOURS = np.array([[230, 90, 60], [60, 140, 230], [90, 200, 90], [230, 190, 50], [170, 90, 210], [60, 200, 200]])
 
@@ -53,8 +55,9 @@ class Protocol:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.replicates < 1:
-            raise ConfigError("tasks.segmentation.protocol.replicates", "no decoder to train", got=self.replicates, expected="1 or more")
+        # a pooling scale of 1 has a batch norm over one cell: it needs two images
+        counts = dict.fromkeys(["channels", "pool_scales", "epochs", "label_size", "replicates"], 1)
+        check_fields(self, "tasks.segmentation protocol", at_least=counts | {"batch": 2, "dropout": 0, "seed": 0}, above_0=("lr",))
 
 
 class UPerNet(nn.Module):
@@ -117,6 +120,7 @@ def segment(dataset: str, encoder_name: str, spec: Mapping, results: Path = Path
         with acquire() as device:
             encoder = frozen.load(device)
             name = f"segmentation {dataset} {encoder_name}"
+            note = artifact.keep_one_arithmetic(work, _arithmetic(device), PARTS, name)
             maps = {split: Maps(encoder, index, rows[split], device, "levels", pad_square, f"{name} taps {split}") for split in rows}
             decoded = [_decode(work, number, maps, index, structures, frozen.card.field, protocol, device, f"{name} {set_name}")
                        for number, (set_name, structures) in enumerate(sets.items())]  # fmt: skip
@@ -125,7 +129,7 @@ def segment(dataset: str, encoder_name: str, spec: Mapping, results: Path = Path
         table = [row | {"structure_set": set_name} for set_name, (found, _, _) in zip(sets, decoded, strict=True) for row in found]
         _write(work, dataset, encoder_name, index, table)
         Image.fromarray(_stack([picture for _, _, picture in decoded])).save(work / "examples.png")
-        for part in [*work.glob("decoder-*.json"), *work.glob("shown-*.png")]:
+        for part in [note, *(part for pattern in PARTS for part in work.glob(pattern))]:
             part.unlink()
         return frozen.facts() | {
             "measured": measured, "protocol": dataclasses.asdict(protocol), "version": VERSION, "decoder_params": sizes,
@@ -138,6 +142,13 @@ def segment(dataset: str, encoder_name: str, spec: Mapping, results: Path = Path
                                  "version": VERSION, "protocol": dataclasses.asdict(protocol),
                                  "structures": [[name, list(names)] for name, names in spec["structures"].items()],  # in order
                              })  # fmt: skip
+
+
+def _arithmetic(device: str) -> dict:
+    """What can change a digit of a decoder's rows without changing the key."""
+    return {"device": device.split(":")[0], "precision": precision(device, training=True), "precision of the taps": precision(device),
+            "threads": torch.get_num_threads(), "compiled": bool(os.environ.get("RADBENCH_COMPILE")),
+            "software": artifact.software()}  # fmt: skip
 
 
 def _known_structures(index: Index, sets: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

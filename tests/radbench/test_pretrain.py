@@ -1,9 +1,11 @@
 """Pretraining is I-JEPA, resumes exactly, and does not depend on how many processes share it."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from radbench.errors import ConfigError, DataError
 from radbench.jepa.predictor import Predictor
 from radbench.jepa.vit import ViTShape, build_vit, encode_tokens
 from radbench.pretrain import Protocol, Source, World, collapse_measures, jepa_loss, random_crop, schedules
+from radbench.protocol import from_overrides
 
 TINY = Protocol(image_size=32, patch=4, width=24, depth=2, heads=2, predictor_width=12, predictor_depth=1, predictor_heads=2,
                 batch=8, mask_group=4, epochs=3, warmup_epochs=1, lr=2e-3)  # fmt: skip
@@ -109,10 +112,61 @@ def test_a_run_that_dies_goes_on_to_the_same_weights(phantom_results, monkeypatc
     assert whole.file("log.csv").read_bytes() == killed.file("log.csv").read_bytes()
 
 
+def test_a_resumed_run_does_not_hold_its_checkpoint(phantom_results, monkeypatch):
+    """While a resumed run trains, the weights that it read are held once, in the modules."""
+    monkeypatch.setattr(pretrain, "CHECKPOINT_SECONDS", -1)
+    save, load, loss, read, held = pretrain._save_checkpoint, torch.load, pretrain.jepa_loss, [], []
+
+    def save_and_die(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    def load_and_watch(*arguments, **options):
+        saved = load(*arguments, **options)
+        read.extend(weakref.ref(value) for part in ("encoder", "target", "predictor") for value in saved[part].values())
+        return saved
+
+    def loss_and_look(*arguments):
+        held.extend(watched() is not None for watched in read)
+        return loss(*arguments)
+
+    protocol = dataclasses.replace(TINY, epochs=0.5, seed=4)
+    monkeypatch.setattr(pretrain, "_save_checkpoint", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.pretrain("resumed", DATA, protocol, phantom_results)
+    monkeypatch.setattr(pretrain, "_save_checkpoint", save)
+    monkeypatch.setattr(torch, "load", load_and_watch)
+    monkeypatch.setattr(pretrain, "jepa_loss", loss_and_look)
+    pretrain.pretrain("resumed", DATA, protocol, phantom_results)
+    assert len(held) >= len(read) > 0 and not any(held)
+
+
+def test_the_optimisers_state_is_sent_from_the_cpu(monkeypatch):
+    """What the first process sends to the others on resume lies in main memory, whatever device it trains on."""
+
+    class OnGpu(torch.Tensor):
+        def cpu(self):
+            return self.as_subclass(torch.Tensor)
+
+    weight, sent = torch.nn.Parameter(torch.ones(2)), []
+    optimiser = torch.optim.AdamW([weight])
+    weight.sum().backward()
+    optimiser.step()
+    state = optimiser.state_dict()
+    state["state"][0] = {name: value.as_subclass(OnGpu) for name, value in state["state"][0].items()}
+    monkeypatch.setattr(optimiser, "state_dict", lambda: state)
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", sent.extend)
+    world = World()
+    world.size = 2
+    assert world.agree(5, [], optimiser) == 5
+    assert set(sent[0]["optimiser"]["state"][0]) == {"step", "exp_avg", "exp_avg_sq"}
+    assert all(type(value) is torch.Tensor for value in sent[0]["optimiser"]["state"][0].values())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("group", [4, 8])
 def test_two_processes_train_the_same_encoder(phantom_results, group):
-    """Under torchrun two processes end with one process's weights, up to the order of sums, also when one has no group."""
+    """Under torchrun two processes end with one process's weights and log, up to the order of sums, also when one has no group."""
     protocol = Protocol(**{**TINY.__dict__, "mask_group": group})
     alone = pretrain.pretrain(f"alone{group}", DATA, protocol, phantom_results)
     spec = {
@@ -126,6 +180,11 @@ def test_two_processes_train_the_same_encoder(phantom_results, group):
     one, two = weights(alone), weights(artifact.read(phantom_results / "pretrain" / f"together{group}"))
     for name in one:
         torch.testing.assert_close(one[name], two[name], atol=2e-4, rtol=2e-3)
+    paths = [phantom_results / "pretrain" / f"{name}{group}" / "log.csv" for name in ("alone", "together")]
+    logs = [np.genfromtxt(path, delimiter=",", names=True) for path in paths]
+    assert logs[0].dtype.names == logs[1].dtype.names and {"loss", "feature_sd", "feature_rank"} <= set(logs[0].dtype.names)
+    for name in logs[0].dtype.names:
+        np.testing.assert_allclose(logs[0][name], logs[1][name], rtol=2e-3, err_msg=name)
 
 
 def test_the_initial_weights_are_the_seeds(phantom_results):
@@ -167,6 +226,18 @@ def test_impossible_settings_are_named(phantom_results):
         pretrain.pretrain("odd", DATA, Protocol(**{**TINY.__dict__, "mask_group": 3}), phantom_results)
     with pytest.raises(DataError, match="no image is left"):
         pretrain.pretrain("none", [Source("phantom", sites=["Z"])], TINY, phantom_results)
+
+
+@pytest.mark.parametrize(("overrides", "field", "allowed"), [
+    ({"mask_group": 0}, "mask_group", "1 or more"), ({"batch": 0}, "batch", "1 or more"), ({"epochs": 0}, "epochs", "more than 0"),
+    ({"patch": 0}, "patch", "1 or more"), ({"heads": 5}, "width", "a multiple of 5"), ({"patch": 5}, "image_size", "a multiple of 5"),
+    ({"predictor_heads": 5}, "predictor_width", "a multiple of 5"), ({"batch": 100}, "batch", "a multiple of 128"),
+    ({"crop_scale": [0.3]}, "crop_scale", "2 values"),
+])  # fmt: skip
+def test_an_impossible_protocol_is_named(overrides, field, allowed):
+    """A value that no run could use is refused before anything is read, with its run, its field and what is allowed."""
+    with pytest.raises(ConfigError, match=rf"^pretrain\.mine\.protocol\.{field}: .*got .*expected {allowed}"):
+        from_overrides(Protocol, overrides, "pretrain.mine.protocol")
 
 
 def test_a_site_filter_takes_that_site_only(phantom_results):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import types
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from radbench import extract
-from radbench.errors import ConfigError
+from radbench.errors import ConfigError, DataError
+from radbench.protocol import from_overrides
 from tasks import linear_probe
 from tasks.linear_probe import Protocol, mean_average_precision, probe, some_patients, train
 
@@ -128,17 +130,68 @@ def test_a_constant_feature_stays_silent():
 
 
 def test_learning_curve_uses_nested_patients_and_the_same_test(phantom_results):
-    """Smaller training sets are parts of larger ones, patient by patient, and every point scores the same test images."""
+    """Smaller training sets are parts of larger ones, patient by patient, and every point scores the same test images five times."""
     patients = np.array([f"p{k // 3}" for k in range(90)], dtype=object)
-    small, large = (some_patients(patients, share, seed=0) for share in (0.2, 0.5))
+    small, large = (some_patients(patients, np.arange(90) // 3 % 5, share, seed=0) for share in (0.2, 0.5))
     assert set(small) < set(large) and len(small) == 18 and set(patients[small]) & set(np.delete(patients, small)) == set()
     extract.extract("raw_pixels", "phantom", {}, phantom_results)
-    spec = {"labels": ["Cardiomegaly"], "protocol": {"epochs": 2, "shares": [0.8]}}
+    spec = {"labels": ["Cardiomegaly"], "protocol": {"epochs": 2, "shares": [0.1, 0.101, 0.8, 0.999]}}
     meta = probe("phantom", "raw_pixels", spec, phantom_results)
     curve, full = (pd.read_parquet(meta.file(name)) for name in ("learning_curve.parquet", "predictions.parquet"))
-    replicates = curve.replicate.nunique()  # a fold that none of the few patients is in has no replicate
-    assert set(curve.image_id) == set(full.image_id) and len(curve) == replicates * full.image_id.nunique()
+    for _, point in curve.groupby("train_images"):
+        assert set(point.image_id) == set(full.image_id) and set(point.replicate) == set(range(5)) and len(point) == len(full)
     assert list(curve.train_images.unique()) == meta.facts["curve"] and all(n < meta.facts["learned"] for n in meta.facts["curve"])
+    assert len(meta.facts["curve"]) + len(meta.facts["curve_dropped"]) == 4
+    assert meta.facts["curve_dropped"]["0.999"] == "as many images as another point" and "0.8" not in meta.facts["curve_dropped"]
+
+
+@pytest.mark.parametrize("count", [7, 20, 80])
+def test_a_share_of_the_patients_has_some_of_every_fold(count):
+    """However small the share, every fold keeps a patient; the draws are nested; a plain draw that has every fold is kept as it is."""
+    patients, shares = np.array([f"p{k:02}" for k in range(count)]), np.linspace(0.01, 1, 30)
+    for seed in range(20):
+        fold = np.random.default_rng([seed, 1]).permutation(count) % 5
+        draws = [set(some_patients(patients, fold, share, seed)) for share in shares]
+        assert all(small <= large for small, large in itertools.pairwise(draws)) and len(draws[-1]) == count
+        order = np.random.default_rng(seed).permutation(count)
+        for share, draw in zip(shares, draws, strict=True):
+            plain = order[: round(share * count)]
+            assert set(fold[list(draw)]) == set(range(5)) and len(draw) == max(5, len(plain))
+            assert draw == set(plain) or len(set(fold[plain])) < 5
+
+
+@pytest.mark.parametrize("blank", [False, True])
+@pytest.mark.parametrize("number", [2, 4])
+def test_a_replicate_without_a_known_label_in_its_fold_is_refused(number, blank):
+    """A fold that is empty, or holds blanks alone, is named wherever it is met: nothing says which head of its replicate is the best."""
+    features, targets, fold = toy(60)
+    if blank:
+        targets[fold == number] = float("nan")
+    else:
+        fold[fold == number] = 1
+
+    class Index(dict):
+        label_names, meta = ["x", "y"], types.SimpleNamespace(facts={"sites": []})
+
+        def rows(self, split, sites):
+            return np.arange(60) if split == "test" else np.arange(60 * (split == "train"))
+
+    index = Index(fold=np.append(fold.numpy(), 4))
+    values_of = {"x": targets[:, 0].numpy(), "y": targets[:, 1].numpy()}.__getitem__
+    said = f"no image with a known label in fold {number}"
+    assert linear_probe.lacking_classes(index, ["x", "y"], np.arange(60), values_of) == [said]
+    assert linear_probe.usable_labels(index, ["x", "y"], (), values_of) == ([], {"x": said, "y": said})
+    with pytest.raises(DataError, match=f"probe: {said}; got 60 images"):
+        train(features, targets, fold, QUICK)
+
+
+def test_a_label_that_one_fold_does_not_know_is_kept_beside_one_that_it_knows():
+    """The fold's replicate is selected on the labels that it knows, as before."""
+    features, targets, fold = toy(60)
+    targets[fold == 2, 0] = float("nan")
+    values_of = {"x": targets[:, 0].numpy(), "y": targets[:, 1].numpy()}.__getitem__
+    assert not linear_probe.lacking_classes({"fold": fold.numpy()}, ["x", "y"], np.arange(60), values_of)
+    assert len(train(features, targets[:, :2], fold, QUICK).chosen[2]) == 3
 
 
 @pytest.mark.parametrize("uncertain,blank", itertools.product(*linear_probe.POLICIES.values()))
@@ -154,3 +207,11 @@ def test_an_unknown_policy_is_refused(phantom_results):
     """A policy that does not exist is named with those that do."""
     with pytest.raises(ConfigError, match="protocol.uncertain.*drop.*zero.*one"):
         probe("phantom", "raw_pixels", {"labels": ["Cardiomegaly"], "protocol": {"uncertain": "ones"}}, phantom_results)
+
+
+@pytest.mark.parametrize(("overrides", "allowed"), [({"batch": 0}, "1 or more"), ({"epochs": 0}, "1 or more"), ({"lrs": []}, "one or more"),
+                                                   ({"lrs": [1e-3, 0.0]}, "more than 0"), ({"shares": [0.0]}, "more than 0")])  # fmt: skip
+def test_an_impossible_protocol_is_named(overrides, allowed):
+    """A protocol that would train nothing is refused with its place, what was got and what is allowed."""
+    with pytest.raises(ConfigError, match=rf"^tasks\.linear_probe\.protocol\.{next(iter(overrides))}: .*got .*expected {allowed}"):
+        from_overrides(Protocol, overrides, "tasks.linear_probe.protocol")

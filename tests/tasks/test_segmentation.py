@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 
 from radbench import artifact
 from radbench.errors import ConfigError
+from radbench.protocol import from_overrides
 from radbench.store import Index
 from tasks.segmentation import NSD_TOLERANCE, Protocol, UPerNet, _on_grid, _targets, boundary, pad_square, segment
 
@@ -162,10 +163,49 @@ def test_a_killed_run_goes_on_from_its_decoders(phantom_results, tmp_path, monke
     assert resumed.facts["decoder_params"] == whole.facts["decoder_params"]
 
 
-def test_no_decoder_at_all_is_refused():
-    """Zero replicates are a wrong configuration, named with its place."""
-    with pytest.raises(ConfigError, match=r"protocol\.replicates.*0"):
-        Protocol(replicates=0)
+def test_decoders_of_another_arithmetic_are_computed_again(phantom_results, tmp_path, monkeypatch, capsys):
+    """What a killed run computed in another precision is not mixed in: the run that goes on says so and equals an undisturbed one."""
+    import pandas as pd
+
+    import tasks.segmentation
+
+    protocol = {"channels": 8, "epochs": 1, "batch": 8, "label_size": 32, "replicates": 2, "seed": 9}
+    spec = {"structures": {"left": ["lung_left"]}, "protocol": protocol}
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "index").symlink_to(phantom_results / "index")
+    trained, real = [], tasks.segmentation.train
+
+    def train(*arguments):
+        if len(trained) == 1:
+            raise KeyboardInterrupt
+        trained.append(arguments[-1])
+        return real(*arguments)
+
+    monkeypatch.setenv("RADBENCH_PRECISION", "bfloat16")
+    monkeypatch.setattr(tasks.segmentation, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        segment("phantom", "raw_pixels", spec, tmp_path / "results")
+    monkeypatch.setenv("RADBENCH_PRECISION", "float32")
+    monkeypatch.setattr(tasks.segmentation, "train", real)
+    capsys.readouterr()
+    resumed = segment("phantom", "raw_pixels", spec, tmp_path / "results")
+    said = capsys.readouterr().out
+    assert "segmentation phantom raw_pixels: 2 files of a killed run were computed with {'precision': 'bfloat16'" in said
+    assert "this run has {'precision': 'float32'" in said and "computed again" in said
+    whole = segment("phantom", "raw_pixels", spec, phantom_results)
+    one, other = (pd.read_parquet(meta.file("predictions.parquet")) for meta in (resumed, whole))
+    pd.testing.assert_frame_equal(one, other)
+    assert set(resumed.fields["files"]) == {"predictions.parquet", "examples.png"}
+
+
+@pytest.mark.parametrize(("overrides", "allowed"), [
+    ({"replicates": 0}, "1 or more"), ({"batch": 1}, "2 or more"), ({"epochs": 0}, "1 or more"), ({"label_size": 0}, "1 or more"),
+    ({"pool_scales": [1, 0]}, "1 or more"),
+])  # fmt: skip
+def test_an_impossible_protocol_is_named(overrides, allowed):
+    """A protocol that would train no decoder is refused with its place, what was got and what is allowed."""
+    with pytest.raises(ConfigError, match=rf"^tasks\.segmentation\.protocol\.{next(iter(overrides))}: .*got .*expected {allowed}"):
+        from_overrides(Protocol, overrides, "tasks.segmentation.protocol")
 
 
 def test_a_data_set_without_masks_is_a_gap(phantom_folder, tmp_path):
