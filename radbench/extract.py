@@ -34,7 +34,6 @@ CPU_ACTIVATIONS = 2**22  # tokens x width of a batch: a ViT-B at 224 gets 16 ima
 GPU_SHARE = 0.6  # of the free memory may be activations
 MAPS_IN_MEMORY = 6 * 2**30  # bytes
 ENTRY = {"wrapper", "title", "weights", "revision", "options"}  # what a configuration says of an encoder
-ARITHMETIC = "arithmetic.json"  # beside the shards of an unfinished run
 
 
 def main() -> None:
@@ -169,7 +168,9 @@ def _write_features(work: Path, encoder: Encoder, index: Index, device: str, nam
     """`image.npy` of the whole index, from shards; complete ones of a killed run are kept if they were computed in the same way."""
     shards = {work / f"shard-{number:05}.npy": range(start, min(start + SHARD, len(index)))
               for number, start in enumerate(range(0, len(index), SHARD))}  # fmt: skip
-    _discard_other_arithmetic(work, device, name)
+    here = {"precision": precision(device, training=False), "device": device.split(":")[0], "threads": torch.get_num_threads(),
+            "compiled": bool(os.environ.get("RADBENCH_COMPILE")), "software": artifact.software()}  # fmt: skip
+    note = artifact.keep_one_arithmetic(work, here, ["shard-*.npy"], name)
     for path, rows in shards.items():
         if path.exists() and not _whole(path, len(rows)):
             path.unlink()  # cut short by a full disk or a power failure
@@ -187,7 +188,7 @@ def _write_features(work: Path, encoder: Encoder, index: Index, device: str, nam
         with artifact.replacing(path) as handle:
             np.save(handle, block.numpy())
     _join(list(shards), work / "image.npy")
-    for path in [*shards, work / ARITHMETIC]:
+    for path in [*shards, note]:
         path.unlink()
 
 
@@ -200,26 +201,6 @@ def _check_finite(parts: Sequence[torch.Tensor], index: Index, rows: np.ndarray,
             first = index["image_id"][rows[int((~finite).nonzero()[0])]]
             raise DataError(name, f"features are not finite, first at {first}",
                             fix=fix or "look at the weights: they are damaged, or of another network")  # fmt: skip
-
-
-def _discard_other_arithmetic(work: Path, device: str, name: str) -> None:
-    """Remove shards of another precision, kind of device or version of a package, or compiled ones: one file, one arithmetic."""
-    here = {"precision": precision(device, training=False), "device": device.split(":")[0], "threads": torch.get_num_threads(),
-            "compiled": bool(os.environ.get("RADBENCH_COMPILE")), "software": artifact.software()}  # fmt: skip
-    note = work / ARITHMETIC
-    try:
-        before = json.loads(note.read_text())
-    except (OSError, ValueError):  # none yet, or cut short when the run was killed
-        before = None
-    if before != here:
-        shards = sorted(work.glob("shard-*.npy"))
-        if shards:
-            other = {key: (before or {}).get(key) for key in here if (before or {}).get(key) != here[key]}
-            print(f"{name}: {len(shards)} shards of a killed run were computed with {other}, this run has "
-                  f"{ {key: here[key] for key in other} }: computed again")  # fmt: skip
-        for path in shards:
-            path.unlink()
-        artifact.write_bytes(note, json.dumps(here).encode())
 
 
 def _whole(path: Path, count: int) -> bool:

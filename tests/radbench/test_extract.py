@@ -93,7 +93,7 @@ def test_shards_of_another_precision_are_not_mixed_in(fresh_results, monkeypatch
     monkeypatch.setenv("RADBENCH_PRECISION", "bfloat16")
     meta = extract.extract("raw_pixels", "phantom", {}, fresh_results)
     assert np.abs(np.load(meta.file("image.npy"))).max() < 100 and meta.facts["measured"]["precision"] == "bfloat16"
-    assert "2 shards of a killed run were computed with" in capsys.readouterr().out and sorted(meta.fields["files"]) == ["image.npy"]
+    assert "2 files of a killed run were computed with" in capsys.readouterr().out and sorted(meta.fields["files"]) == ["image.npy"]
 
 
 def test_shards_of_another_version_are_not_mixed_in(fresh_results, monkeypatch, capsys):
@@ -102,7 +102,7 @@ def test_shards_of_another_version_are_not_mixed_in(fresh_results, monkeypatch, 
     monkeypatch.setattr(artifact, "software", lambda: {"torch": "99.0"})
     extract.extract("raw_pixels", "phantom", {}, fresh_results)
     said = capsys.readouterr().out
-    assert "2 shards of a killed run were computed with" in said and "99.0" in said and torch.__version__.partition("+")[0] in said
+    assert "2 files of a killed run were computed with" in said and "99.0" in said and torch.__version__.partition("+")[0] in said
 
 
 @pytest.mark.parametrize("damage", ["short", "cut", "empty"])
