@@ -23,6 +23,7 @@ from . import artifact, weights
 from .device import acquire, autocast, precision
 from .encoder import Encoder, describe, find
 from .errors import ConfigError, DataError, did_you_mean, run_entry_point
+from .jepa.weights import read_config
 from .parallel import in_parallel, worker_count
 from .progress import Progress
 from .store import Index
@@ -129,8 +130,7 @@ class Frozen:
 
     def _run(self) -> dict | None:
         """config.json of the pretraining run behind the weights, also of a run that was copied here as a local path."""
-        file = self.path / "config.json" if self.path and self.card.weights.startswith("run:") and self.path.is_dir() else None
-        return json.loads(file.read_text()) if file and file.is_file() else None
+        return read_config(self.path) if self.path and self.card.weights.startswith("run:") else None
 
     def facts(self, encoder: Encoder | None = None, device: str = "cpu") -> dict:
         """The card, and what was measured on the loaded network (nothing without one)."""

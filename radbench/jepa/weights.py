@@ -4,14 +4,15 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from ..errors import WeightsError
+from ..weights import load_strict
 from .vit import ViTShape, build_vit, encode_taps, encode_tokens, four_taps
 
 UNTRAINED = {"image_size": 224, "patch": 14, "width": 768, "depth": 12, "heads": 12, "mean": 0.5307, "std": 0.2583}
 SHAPE = ("image_size", "patch", "width", "depth", "heads")
+AGAIN = "pretrain again, or name the folder results/pretrain/<run> of a finished run"
 
 
 class Trunk(nn.Module):
@@ -37,10 +38,33 @@ def load_run(folder: Path | None, which: str, device: str) -> Trunk:
     """The trunk of `{folder}/{which}.safetensors` ("encoder", "context" or "initial"); a random ViT-B/14 without a folder."""
     if folder is None:
         return Trunk(UNTRAINED).eval().to(device)
-    path = folder / f"{which}.safetensors"
+    config, path = read_config(folder), folder / f"{which}.safetensors"
     if not path.is_file():
         raise WeightsError(path, "no such weights", got=sorted(entry.name for entry in folder.iterdir()),
                            expected="encoder, context or initial", fix="mend the option weights_of")  # fmt: skip
-    trunk = Trunk(json.loads((folder / "config.json").read_text()))
-    trunk.vit.load_state_dict(load_file(path))
+    trunk = Trunk(config)
+    load_strict(trunk.vit, path, path.name, fix=AGAIN)
     return trunk.eval().to(device)
+
+
+def read_config(folder: Path) -> dict:
+    """config.json of a pretraining run: shape, normalisation, what was learned from.
+
+    Raises:
+        WeightsError: `folder` is no folder, or the file is missing, damaged or lacks a field.
+    """
+    path, wanted = folder / "config.json", (*SHAPE, "mean", "std", "pretrained_on")
+    if not folder.is_dir():
+        raise WeightsError(
+            folder, "is not the folder of a pretraining run", expected="a folder with config.json and the weights", fix=AGAIN
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WeightsError(path, "no such file", got=sorted(entry.name for entry in folder.iterdir())[:8], fix=AGAIN) from None
+    except ValueError as error:
+        raise WeightsError(path, f"not JSON ({error})", fix=AGAIN) from None
+    missing = [name for name in wanted if not isinstance(config, dict) or name not in config]
+    if missing:
+        raise WeightsError(path, f"lacks {', '.join(missing)}", expected=f"what radbench.pretrain writes: {', '.join(wanted)}", fix=AGAIN)
+    return config

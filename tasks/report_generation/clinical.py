@@ -12,7 +12,6 @@ scikit-learn in four places, and labels one report at a time; a test holds ours 
 RadGraph (Jain et al., 2021) is the package `radgraph`, reward level "partial", model named, both texts lower case.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ import torch
 from torch import nn
 
 from radbench.errors import WeightsError
+from radbench.weights import load_strict, weights_folder
 
 HEADS = ("Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia",
          "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices", "No Finding")  # fmt: skip
@@ -34,9 +34,17 @@ HOW = {
 
 def present() -> dict[str, Path]:
     """The clinical models whose weights are here."""
-    root = Path(os.environ.get("RADBENCH_WEIGHTS", "weights"))
+    root = weights_folder()
     wanted = {"f1_14": root / "chexbert" / "chexbert.pth", "rg_er": root / "radgraph" / RADGRAPH_MODEL / "weights.th"}
     return {name: path for name, path in wanted.items() if path.is_file()}
+
+
+def files(models: dict[str, Path]) -> dict[str, list[Path]]:
+    """What a model's columns depend on: its weights, and the configuration and vocabulary beside them."""
+    beside = {"f1_14": lambda path: path.parent / "bert-base-uncased", "rg_er": lambda path: path.parent}
+    return {name: [path, *sorted(file for file in beside[name](path).rglob("*") if file.is_file() and file != path
+                                 and file.suffix in (".json", ".txt", ".jsonnet"))]
+            for name, path in models.items()}  # fmt: skip
 
 
 def score(
@@ -50,7 +58,7 @@ def score(
             labels = labeller.label(texts)
             columns |= {f"chexbert_{side}_{head}": labels[:, head] for head in range(len(HEADS))}
     if "rg_er" in models:
-        columns["rg_er"] = radgraph_partial(references, hypotheses, models["rg_er"].parent.parent)
+        columns["rg_er"] = radgraph_partial(references, hypotheses, models["rg_er"].parent.parent, device)
     return columns, {name: reason for name, reason in HOW.items() if name not in models}
 
 
@@ -69,12 +77,12 @@ class CheXbert(nn.Module):
         self.bert = BertModel(BertConfig.from_pretrained(bert))
         width = self.bert.config.hidden_size
         self.linear_heads = nn.ModuleList([nn.Linear(width, 4) for _ in HEADS[:-1]] + [nn.Linear(width, 2)])
-        saved = torch.load(weights, map_location="cpu", weights_only=True)
-        state = {name.removeprefix("module."): value for name, value in saved.get("model_state_dict", saved).items()}
-        missing, unexpected = self.load_state_dict(state, strict=False)
-        unexpected = [name for name in unexpected if not name.endswith("position_ids")]  # a buffer of older transformers
-        if missing or unexpected:
-            raise WeightsError(weights, "not CheXbert's weights", got=f"missing {missing[:3]}, unexpected {unexpected[:3]}")
+
+        def select(saved: dict) -> dict:
+            state = {name.removeprefix("module."): value for name, value in saved.get("model_state_dict", saved).items()}
+            return {name: value for name, value in state.items() if not name.endswith("position_ids")}  # a buffer of older transformers
+
+        load_strict(self, weights, weights.name, select=select, fix="get chexbert.pth of StanfordAIMI/RRG_scorers again")
 
     @torch.inference_mode()
     def label(self, texts: list[str]) -> np.ndarray:
@@ -91,8 +99,8 @@ class CheXbert(nn.Module):
         return out
 
 
-def radgraph_partial(references: list[str], hypotheses: list[str], folder: Path) -> np.ndarray:
-    """RG_ER per report: the package's reward level "partial"; 0 where either side is empty."""
+def radgraph_partial(references: list[str], hypotheses: list[str], folder: Path, device: str) -> np.ndarray:
+    """RG_ER per report: the package's reward level "partial"; 0 where either side is empty. On the GPU of the stage, or on the CPU."""
     from transformers import PreTrainedTokenizerBase
 
     if not hasattr(PreTrainedTokenizerBase, "encode_plus"):  # gone in transformers 5; radgraph 0.1.18 calls both
@@ -102,6 +110,7 @@ def radgraph_partial(references: list[str], hypotheses: list[str], folder: Path)
             self.cls_token_id, *first, self.sep_token_id]  # fmt: skip
     from radgraph import F1RadGraph
 
-    scorer = F1RadGraph(reward_level="partial", model_type=RADGRAPH_MODEL, model_cache_dir=str(folder))
+    gpu = torch.device(device).index or 0 if device.startswith("cuda") else -1  # by itself the package takes the first GPU
+    scorer = F1RadGraph(reward_level="partial", model_type=RADGRAPH_MODEL, model_cache_dir=str(folder), cuda=gpu)
     _, per_report, _, _ = scorer(refs=[text.lower() for text in references], hyps=[text.lower() for text in hypotheses])
     return np.asarray(per_report, dtype=np.float64)

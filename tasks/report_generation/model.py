@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from radbench import artifact
+from radbench import artifact, weights
 from radbench.errors import WeightsError
+from radbench.protocol import check_fields
 
 PROMPT = "Provide a description of the findings in the radiology image."
 VICUNA_SYSTEM = ("A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "
@@ -35,6 +36,11 @@ class Protocol:
     tiny_layers: int = 4
     tiny_vocabulary: int = 600
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "tasks.report_generation protocol", above_0=("lr",), at_least={
+            "epochs": 1, "batch": 1, "max_new_tokens": 1, "warmup_share": 0, "tiny_width": 4, "tiny_layers": 1, "tiny_vocabulary": 257,
+            "seed": 0})  # fmt: skip
 
 
 class Reporter(nn.Module):
@@ -145,16 +151,22 @@ def tiny_llama(protocol: Protocol, vocabulary: int):
 
 
 def _released(name: str, device: str):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     # float32 master weights; a GPU computes in bfloat16 by autocast
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(name, local_files_only=True, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        if Path(name).exists():
-            raise WeightsError(name, f"not a causal language model that transformers can read ({error})") from None
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        downloaded = weights.hub_cache() / f"models--{name.replace('/', '--')}"
+        if Path(name).exists() or downloaded.is_dir():
+            place, said = name if Path(name).exists() else downloaded, str(error).partition("\n")[0]
+            raise WeightsError(name, f"not a causal language model that transformers can read ({said})",
+                               fix=f"delete {place} and get it again: hf download ...") from None  # fmt: skip
         raise artifact.Absent(f"weights not present: language model {name}; get it with `hf download {name}`") from None
+    # Vicuna's own settings ask for sampling, which is not done here, and are such as transformers refuses to save
+    model.generation_config = GenerationConfig.from_model_config(model.config)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     if device.startswith("cuda"):

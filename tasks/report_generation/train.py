@@ -17,7 +17,7 @@ import torch
 
 from radbench import artifact
 from radbench.device import acquire, autocast
-from radbench.errors import run_entry_point
+from radbench.errors import DataError, run_entry_point
 from radbench.extract import Frozen, Maps, forward, measure
 from radbench.progress import Progress
 from radbench.protocol import from_overrides, reductions
@@ -106,6 +106,9 @@ def fit(
             part = places[start : start + MICRO_BATCH]
             with autocast(device):
                 loss, known = reporter.loss(maps[part][0], [reports[place] for place in part])
+            if not math.isfinite(float(loss.detach())):
+                raise DataError(name, f"the loss is {float(loss.detach())} at step {step + 1} of {steps}", got=f"lr {protocol.lr:g}",
+                                fix="lower lr in the protocol of tasks.report_generation")  # fmt: skip
             loss.backward()
             total, words, tokens = total + float(loss.detach()), words + known, tokens + known
         for value in trained:  # the sum over the batch becomes the mean over its tokens

@@ -1,6 +1,8 @@
 """Reports: the model learns what it is shown, and the statistics are the field's own numbers."""
 
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from radbench import artifact
+from radbench.errors import DataError
 from tasks.report_generation import clinical, model, text, train
 from tasks.report_generation.generate import generate
 from tasks.report_generation.train import train_reporter
@@ -97,6 +100,55 @@ def test_reporter_tells_images_apart_and_survives_saving(tmp_path):
     assert reporter.eval().write(patches, 40) == reports
     model.save(reporter, tmp_path, 4, protocol)
     assert model.load(tmp_path, "cpu").write(patches, 40) == reports
+
+
+@pytest.fixture
+def released(tmp_path):
+    """A small language model as a hub repository has it, with the generation settings of Vicuna 1.5."""
+    reporter, _ = tiny_reporter(REFERENCES)
+    reporter.language_model.save_pretrained(tmp_path / "vicuna")
+    reporter.tokenizer.save_pretrained(tmp_path / "vicuna")
+    (tmp_path / "vicuna" / "generation_config.json").write_text(json.dumps(
+        {"_from_model_config": True, "bos_token_id": 1, "eos_token_id": 2, "max_length": 4096, "pad_token_id": 0, "temperature": 0.9,
+         "top_p": 0.6, "transformers_version": "4.31.0"}))  # fmt: skip
+    return tmp_path / "vicuna"
+
+
+def test_a_released_language_model_can_be_saved_after_training(released, tmp_path):
+    """Vicuna asks for sampling in a way that transformers refuses to save; what was trained is saved and writes the same from disk."""
+    protocol = model.Protocol(language_model=str(released))
+    reporter = model.build(protocol, 4, REFERENCES, "cpu").eval()
+    model.save(reporter, tmp_path, 4, protocol)
+    patches = torch.randn(2, 2, 2, 4, generator=torch.Generator().manual_seed(0))
+    assert model.load(tmp_path, "cpu").write(patches, 8) == reporter.write(patches, 8)
+
+
+@pytest.mark.parametrize(("file", "content"), [("model.safetensors", None), ("config.json", b"{")])
+@pytest.mark.parametrize("hub", [False, True])
+def test_a_damaged_language_model_is_named(released, tmp_path, monkeypatch, file, content, hub):
+    """A cut weight file or a damaged config.json, in a folder or in the hub cache, is a WeightsError that says what to do, and no gap."""
+    name = str(released)
+    if hub:
+        name, cache = "own/vicuna", tmp_path / "hub"
+        commit = cache / "models--own--vicuna" / "snapshots" / ("0" * 40)
+        shutil.copytree(released, commit)
+        (cache / "models--own--vicuna" / "refs").mkdir()
+        (cache / "models--own--vicuna" / "refs" / "main").write_text("0" * 40)
+        monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+        released = commit
+    whole = (released / file).read_bytes()
+    (released / file).write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(model.WeightsError, match="not a causal language model.*get it again"):
+        model.build(model.Protocol(language_model=name), 4, REFERENCES, "cpu")
+
+
+def test_a_training_that_diverges_is_no_result():
+    """A loss that is no number ends the training with the step and what to change."""
+    reporter, protocol = tiny_reporter(REFERENCES)
+    maps = {"__getitem__": lambda self, places: [torch.full((len(places), 2, 2, 4), torch.nan)]}
+    with pytest.raises(DataError, match=r"the loss is nan at step 1 of .*lower lr"):
+        train.fit(reporter, type("Kept", (), maps)(), REFERENCES, protocol, "cpu", "reports")
 
 
 @pytest.mark.parametrize("killed_at", [2, 3, 5])
@@ -217,5 +269,26 @@ def test_another_file_is_not_chexbert(chexbert_folder):
     """A checkpoint with other keys is refused with the keys named."""
     path = chexbert_folder / "chexbert" / "chexbert.pth"
     torch.save({"model_state_dict": {"module.text.weight": torch.zeros(2)}}, path)
-    with pytest.raises(clinical.WeightsError, match="not CheXbert's weights.*text.weight"):
+    with pytest.raises(clinical.WeightsError, match="those of a text tower.*get chexbert.pth"):
         clinical.CheXbert(path)
+    path.write_text("<!DOCTYPE html><html>404</html>")
+    with pytest.raises(clinical.WeightsError, match="chexbert.pth") as found:
+        clinical.CheXbert(path)
+    assert "weights_only=False" not in str(found.value)
+
+
+def test_a_clinical_models_vocabulary_is_in_the_key(chexbert_folder, monkeypatch):
+    """The files beside CheXbert's weights that change its labels are among those that a key hashes."""
+    monkeypatch.setenv("RADBENCH_WEIGHTS", str(chexbert_folder))
+    names = [path.name for path in clinical.files(clinical.present())["f1_14"]]
+    assert names == ["chexbert.pth", "config.json", "tokenizer_config.json", "vocab.txt"]
+
+
+@pytest.mark.parametrize(("device", "wanted"), [("cpu", -1), ("cuda:1", 1), ("cuda", 0)])
+def test_radgraph_runs_on_the_device_of_its_stage(monkeypatch, device, wanted):
+    """The package is told which GPU the stage holds; by itself it takes the first."""
+    asked = {}
+    radgraph = pytest.importorskip("radgraph")
+    monkeypatch.setattr(radgraph, "F1RadGraph", lambda **options: asked.update(options) or (lambda refs, hyps: (0, [0.0], 0, 0)))
+    clinical.radgraph_partial(["a"], ["b"], Path("x"), device)
+    assert asked["cuda"] == wanted

@@ -1,14 +1,18 @@
 """The trunk and the predictor are those of I-JEPA."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
+from radbench.errors import WeightsError
 from radbench.jepa.predictor import Predictor
 from radbench.jepa.vit import ViTShape, build_vit, encode_taps, encode_tokens, four_taps, gather_tokens, sincos_positions
+from radbench.jepa.weights import Trunk, load_run
 
 SMALL = ViTShape(image_size=64, patch=8, width=48, depth=4, heads=3)
 
@@ -90,3 +94,37 @@ def test_predictor_of_vit_b_has_the_reference_size():
     """At width 768, 256 patches, 384 x 12 the predictor has the reference code's 21.9 M parameters, its position table apart."""
     count = sum(value.numel() for value in Predictor(768, 16, 384, 12, 12, seed=0).parameters())
     assert count + 256 * 384 == pytest.approx(21.98e6, rel=0.005)
+
+
+@pytest.fixture
+def finished_run(tmp_path):
+    """A pretraining run's folder in the layout that the harness writes."""
+    config = {"image_size": 28, "patch": 14, "width": 24, "depth": 2, "heads": 2, "mean": 0.5, "std": 0.25, "pretrained_on": ["x"]}
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(Trunk(config).vit.state_dict(), folder / "encoder.safetensors")
+    load_run(folder, "encoder", "cpu")
+    return folder
+
+
+def cut(path):
+    return path.write_bytes(path.read_bytes()[:-9])
+
+
+def deeper(path):
+    return path.write_text(path.read_text().replace('"depth": 2', '"depth": 3'))
+
+
+@pytest.mark.parametrize(("damage", "said"), [
+    (lambda run: run / "encoder.safetensors", "is not the folder of a pretraining run"),
+    (lambda run: (run / "config.json").unlink() or run, "config.json: no such file"),
+    (lambda run: (run / "config.json").write_text("{") and run, "not JSON"),
+    (lambda run: (run / "config.json").write_text("{}") and run, "lacks image_size, .*pretrained_on"),
+    (lambda run: cut(run / "encoder.safetensors") and run, "encoder.safetensors"),
+    (lambda run: deeper(run / "config.json") and run, "missing"),
+])  # fmt: skip
+def test_a_run_that_is_not_whole_is_named(finished_run, damage, said):
+    """A path to the weights themselves, a config.json that is gone, cut or of another run, cut weights: a WeightsError that says what next."""
+    with pytest.raises(WeightsError, match=f"{said}.*next: pretrain again"):
+        load_run(damage(finished_run), "encoder", "cpu")
