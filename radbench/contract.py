@@ -258,7 +258,7 @@ def parameters_are_counted(subject: Subject) -> str:
     """The number of parameters of the loaded network is the card's, to 0.1 %."""
     if subject.card.needs and not subject.encoder.modules():
         raise NotApplicableError(f"the network runs in {subject.card.needs[0]}")
-    found = sum({id(value): value.numel() for module in subject.encoder.modules() for value in module.parameters()}.values())
+    found = subject.encoder.parameter_count()
     stated = subject.card.params
     if stated is None:
         return f"{found:,} (the card leaves it to the run)"

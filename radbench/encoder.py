@@ -189,6 +189,10 @@ class Encoder(abc.ABC):
 
         return [value for value in vars(self).values() if isinstance(value, torch.nn.Module)]
 
+    def parameter_count(self) -> int:
+        """Parameters of all modules of the wrapper, each counted once."""
+        return sum({id(value): value.numel() for module in self.modules() for value in module.parameters()}.values())
+
 
 def names() -> list[str]:
     """The ids of all encoders: the stems of the files in encoders/ that do not begin with an underscore."""

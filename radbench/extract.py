@@ -155,13 +155,8 @@ def measure(encoder: Encoder, device: str) -> dict:
     image = encoder.preprocess(np.full((256, 224), 0.5, dtype=np.float32))
     features = encoder.encode(torch.from_numpy(np.array(image))[None].to(device))
     grid = tuple(features.patches.shape[1:3])
-    return {"params": parameter_count(encoder), "dim": features.image.shape[1], "grid": list(grid), "tokens": grid[0] * grid[1],
+    return {"params": encoder.parameter_count(), "dim": features.image.shape[1], "grid": list(grid), "tokens": grid[0] * grid[1],
             "image_size": image.shape[-1], "precision": precision(device, training=False)}  # fmt: skip
-
-
-def parameter_count(encoder: Encoder) -> int:
-    """Parameters of all modules of the wrapper, each counted once."""
-    return sum({id(value): value.numel() for module in encoder.modules() for value in module.parameters()}.values())
 
 
 def _write_features(work: Path, encoder: Encoder, index: Index, device: str, name: str) -> None:

@@ -198,8 +198,7 @@ class Subject:
         """(8, C, h, w): six other pictures, then the pair; None for an encoder that is too expensive for it."""
         import torch
 
-        size = sum({id(value): value.numel() for module in self.encoder.modules() for value in module.parameters()}.values())
-        if size * self.single.patches[0, ..., 0].numel() > BATCH_WORK:
+        if self.encoder.parameter_count() * self.single.patches[0, ..., 0].numel() > BATCH_WORK:
             return None
         return torch.cat([*(_batch(self.prepared(texture(PORTRAIT, seed))) for seed in range(1, 7)), self.pair])
 

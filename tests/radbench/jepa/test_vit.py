@@ -125,6 +125,6 @@ def deeper(path):
     (lambda run: deeper(run / "config.json") and run, "missing"),
 ])  # fmt: skip
 def test_a_run_that_is_not_whole_is_named(finished_run, damage, said):
-    """A path to the weights themselves, a config.json that is gone, cut or of another run, cut weights: a WeightsError that says what next."""
+    """A path to the weights themselves, a config.json that is gone, cut or of another run, cut weights: each is a WeightsError."""
     with pytest.raises(WeightsError, match=f"{said}.*next: pretrain again"):
         load_run(damage(finished_run), "encoder", "cpu")
