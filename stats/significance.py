@@ -7,8 +7,8 @@ A column with fewer than `scores.FEW` patients, of a
 label in either class, has a p in the CSV but no mark, and is not of the family: a handful of patients drawn again and again agree with
 each other, so that p is small by chance.
 Two baseline rules stand side by side. ``best``: better than the best other encoder of that column means better than every other, so each
-p is the largest of those against the others (intersection-union test: Berger 1982, Technometrics 24:295-300), which holds its level
-however alike they are. The p against the one that came out best does not: which one that is was read off the same patients, and against
+one-sided p is the largest of those against the others (intersection-union test: Berger 1982, Technometrics 24:295-300), which holds its
+level however alike they are. The p against the one that came out best does not: which one that is was read off the same patients, and against
 one that errs as the reference does any small lead is significant. ``fixed``: one named encoder in every column.
 """
 
@@ -57,9 +57,9 @@ def significance_rows(
 
     ``delta``, its interval, ``sd_delta``, ``mde`` and ``margin`` are in points; p values are fractions, empty where a cell has no
     comparison. Each baseline is a family of its own for ``p_holm`` (which decides, at ALPHA) and ``p_bh`` (`stats.multiplicity`);
-    ``family_size`` counts its finite p. Against the best other, each p is the largest over all others and ``p_against`` the one to which
-    ``p_one_sided`` belongs; ``delta`` and all else belong to the best one by value. ``mde`` is that of one test at ALPHA, ``mde_family``
-    that of a test which Holm holds to ALPHA / ``family_size``, as it does the smallest p.
+    ``family_size`` counts its finite p. Against the best other, each one-sided p is the largest over all others and ``p_against`` the
+    one to which ``p_one_sided`` belongs; ``delta`` and all else, two-sided p included, belong to the best one by value. ``mde`` is that
+    of one test at ALPHA, ``mde_family`` that of a test which Holm holds to ALPHA / ``family_size``, as it does the smallest p.
 
     Args:
         sections: Tables 3 to 5, read from the statistics folders.
@@ -125,9 +125,10 @@ def _best(section: Section, others: Sequence[Encoder], target: str, metric: str)
 
 
 def _against_all(section: Section, reference: str, rivals: Sequence[Encoder], target: str, metric: str) -> dict[str, Any]:
-    """The largest p of each test over the rivals, and which of them the deciding one belongs to."""
+    """The largest p of each one-sided test over the rivals, and which of them the deciding one belongs to."""
     pairs = {one.name: section.comparisons.get((reference, one.name, target, metric), {}) for one in rivals}
-    p = {test: {name: float(pair[test]) for name, pair in pairs.items() if pair.get(test)} for test in TESTS}
+    p = {test: {name: float(pair[test]) for name, pair in pairs.items() if pair.get(test)}
+         for test in TESTS if not test.endswith("two_sided") and test != "p_equivalent"}  # fmt: skip
     largest: dict[str, Any] = {test: max(of.values(), default=None) for test, of in p.items()}
     against = max(p[TESTS[0]], key=p[TESTS[0]].__getitem__, default="")
     return largest | {"p_against": against, "p_against_title": next((one.title for one in rivals if one.name == against), "")}
@@ -241,9 +242,8 @@ def significance_panels(
             f"Δ: {reference.title} minus baseline, points; paired bootstrap, {'; '.join(drawn) or 'nothing drawn'}. Family: the "
             f"{best[0]['family_size'] if best else 0} tested columns of all tasks, aggregates not among them."
         ),
-        'p: one-sided, of "not better", and the one that Holm adjusts; 2-sided: of "no difference in either direction", for a reader who '
-        "had no direction in mind. Both from the same resamples, and the largest over all others: better than the best other means better "
-        "than every other.",
+        'p: one-sided, of "not better than every other", the largest over all others, and the one that Holm adjusts; 2-sided: of "no '
+        'difference from the baseline shown in either direction", for a reader who had no direction in mind. Both from the same resamples.',
         *_largest_elsewhere(best),
         *(["Less is better in " + ", ".join(lower) + ": Δ below 0 speaks for the reference."] if lower else []),
         "The interval is two-sided and of one column: it is neither one-sided as p nor adjusted as p Holm, so it may reach past 0 beside "
@@ -301,9 +301,9 @@ def _attainable(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _largest_elsewhere(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name the columns whose p is against another encoder than the baseline that is shown."""
+    """Name the columns that the reference leads, whose p is against another encoder than the baseline that is shown."""
     found = [f"{row['dataset_title']} {row['column']} {METRIC_TITLES[row['metric']]} ({row['p_against_title']})" for row in rows
-             if row.get("p_against") and row["p_against"] != row["other"]]  # fmt: skip
+             if row["outcome"] not in ("", "no_improvement") and row["p_against"] != row["other"]]  # fmt: skip
     return [f"p belongs to another encoder than the baseline shown, which is the best by value: {'; '.join(found)}."] if found else []
 
 
