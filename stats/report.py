@@ -148,8 +148,8 @@ def _minor(title: str) -> Html:
     return tag("h2", title, class_="minor")
 
 
-def leaders(run: Run, one: Section) -> Iterator[tuple[Encoder, Html]]:
-    """The leading encoder and a sentence per headline column: aggregates where there are some, else every column."""
+def leaders(run: Run, one: Section) -> Iterator[tuple[Encoder | None, Html]]:
+    """The leading encoder (None where two are level) and a sentence per headline column: aggregates where there are some."""
     columns = [column for column in one.displayed() if column[2] != "rouge_l_coco" and column[2] not in BIASED_UP]
     columns = [column for column in columns if column[1].startswith("Agg-")] or columns
     for _, target, metric in columns:
@@ -170,7 +170,8 @@ def leaders(run: Run, one: Section) -> Iterator[tuple[Encoder, Html]]:
             certainty = f" ({few})" if few else _certainty(difference)
             rest = f", ahead of {ranked[1][1].title} by {abs(best - ranked[1][0]):.1f}{certainty}."
         place = f"{_column(one, target, metric)} on {one.title}: "
-        yield leader, join(place, tag("strong", name), f" {best:.1f}{rest}")
+        level = len(ranked) > 1 and best == ranked[1][0]
+        yield None if level else leader, join(place, tag("strong", name), f" {best:.1f}{rest}")
 
 
 def _column(one: Section, target: str, metric: str) -> str:

@@ -7,9 +7,9 @@ A column with fewer than `scores.FEW` patients, of a
 label in either class, has a p in the CSV but no mark, and is not of the family: a handful of patients drawn again and again agree with
 each other, so that p is small by chance.
 Two baseline rules stand side by side. ``best``: better than the best other encoder of that column means better than every other, so each
-one-sided p is the largest of those against the others (intersection-union test: Berger 1982, Technometrics 24:295-300), which holds its
-level however alike they are. The p against the one that came out best does not: which one that is was read off the same patients, and against
-one that errs as the reference does any small lead is significant. ``fixed``: one named encoder in every column.
+one-sided p is the largest of those against the others (intersection-union test: Berger 1982, Technometrics 24:295-300), which holds
+its level however alike they are. The p against the one that came out best does not: which one that is was read off the same patients,
+and against one that errs as the reference does any small lead is significant. ``fixed``: one named encoder in every column.
 """
 
 from __future__ import annotations

@@ -814,6 +814,14 @@ def test_a_mean_over_labels_is_as_rare_as_its_rarest_label():
     assert "could not be tested: too few patients" in page and "zero excluded" not in page.partition("Intervals")[0]
 
 
+def test_who_is_level_does_not_lead():
+    """Two encoders with the same scores are level in every column, and the reference leads in none."""
+    frame = one_is_right(30)
+    run(pd.concat([frame[frame.encoder == "guess"].assign(encoder=name) for name in ("one", "other")]))
+    page = (OUT / "page/index.html").read_text()
+    assert "leads in 0 of the 2 comparisons" in page and page.count("level with other") == 2
+
+
 def test_sizes_and_positives_are_told_by_column():
     """Where labels have different images the note gives the range of both counts, and how many images of each column have the finding."""
     frame = probe()
