@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from radbench import artifact, weights
-from radbench.errors import WeightsError
+from radbench.errors import ConfigError, WeightsError
 from radbench.protocol import check_fields
 
 PROMPT = "Provide a description of the findings in the radiology image."
@@ -122,8 +122,13 @@ def weights_fingerprint(protocol: Protocol) -> dict[str, str]:
             if path.suffix in (".safetensors", ".bin", ".json", ".model")
         }
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    found = try_to_load_from_cache(name, "config.json")
+    try:
+        found = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:
+        raise ConfigError("tasks.report_generation.protocol.language_model", "is no folder here and no name on the hub", got=name,
+                          expected="a folder, <owner>/<name>, or tiny", fix="mend the path") from None  # fmt: skip
     return {"commit": Path(found).parent.name} if isinstance(found, str) else {}
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from radbench import artifact
-from radbench.errors import DataError
+from radbench.errors import ConfigError, DataError
 from tasks.report_generation import clinical, model, text, train
 from tasks.report_generation.generate import generate
 from tasks.report_generation.train import train_reporter
@@ -141,6 +141,12 @@ def test_a_damaged_language_model_is_named(released, tmp_path, monkeypatch, file
     (released / file).write_bytes(whole[: len(whole) // 2] if content is None else content)
     with pytest.raises(model.WeightsError, match="not a causal language model.*get it again"):
         model.build(model.Protocol(language_model=name), 4, REFERENCES, "cpu")
+
+
+def test_a_language_model_that_is_nowhere_is_named():
+    """A path that is no folder, and can be no name on the hub, is a ConfigError before anything is read."""
+    with pytest.raises(ConfigError, match="is no folder here and no name on the hub; got /no/such/folder"):
+        model.weights_fingerprint(model.Protocol(language_model="/no/such/folder"))
 
 
 def test_a_training_that_diverges_is_no_result():
