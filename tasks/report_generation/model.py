@@ -162,7 +162,7 @@ def _released(name: str, device: str):
     # float32 master weights; a GPU computes in bfloat16 by autocast
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(name, local_files_only=True, dtype=torch.float32)
+        model, found = AutoModelForCausalLM.from_pretrained(name, local_files_only=True, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         downloaded = weights.hub_cache() / f"models--{name.replace('/', '--')}"
         if Path(name).exists() or downloaded.is_dir():
@@ -170,6 +170,9 @@ def _released(name: str, device: str):
             raise WeightsError(name, f"not a causal language model that transformers can read ({said})",
                                fix=f"delete {place} and get it again: hf download ...") from None  # fmt: skip
         raise artifact.Absent(f"weights not present: language model {name}; get it with `hf download {name}`") from None
+    if found["missing_keys"]:  # the library fills them with random numbers
+        raise WeightsError(name, f"lacks {len(found['missing_keys'])} tensors of its network", got=sorted(found["missing_keys"])[:3],
+                           fix="get it again: hf download ...")  # fmt: skip
     # Vicuna's own settings ask for sampling, which is not done here, and are such as transformers refuses to save
     model.generation_config = GenerationConfig.from_model_config(model.config)
     if tokenizer.pad_token_id is None:

@@ -143,6 +143,16 @@ def test_a_damaged_language_model_is_named(released, tmp_path, monkeypatch, file
         model.build(model.Protocol(language_model=name), 4, REFERENCES, "cpu")
 
 
+def test_a_language_model_that_lacks_a_tensor_is_refused(released):
+    """A tensor that is not in the file is named, and not filled with random numbers."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(released / "model.safetensors")
+    save_file({name: value for name, value in tensors.items() if "q_proj" not in name}, released / "model.safetensors", {"format": "pt"})
+    with pytest.raises(model.WeightsError, match="lacks [0-9]+ tensors of its network.*q_proj"):
+        model.build(model.Protocol(language_model=str(released)), 4, REFERENCES, "cpu")
+
+
 def test_a_language_model_that_is_nowhere_is_named():
     """A path that is no folder, and can be no name on the hub, is a ConfigError before anything is read."""
     with pytest.raises(ConfigError, match="is no folder here and no name on the hub; got /no/such/folder"):
