@@ -395,7 +395,7 @@ def level_against_the_best(images: int, behind: float, alike: float, studies: in
 
     Args:
         behind: true distance of the second other in mean Dice.
-        alike: correlation of its errors with those of the reference; all others are correlated by 1/2, or 0.3 above 1/2.
+        alike: correlation of its errors with those of the reference; the other pairs are correlated by 1/2, by 0.3 where `alike` is more.
     """
     ids, rest = names(images), 0.5 if alike <= 0.5 else 0.3
     shape = np.array([[1, alike, rest], [alike, 1, rest], [rest, rest, 1]])

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from radbench.artifact import file_hash
 from radbench.errors import WeightsError
 from radbench.weights import load_strict, weights_folder
 
@@ -39,12 +40,13 @@ def present() -> dict[str, Path]:
     return {name: path for name, path in wanted.items() if path.is_file()}
 
 
-def files(models: dict[str, Path]) -> dict[str, list[Path]]:
-    """What a model's columns depend on: its weights, and the configuration and vocabulary beside them."""
-    beside = {"f1_14": lambda path: path.parent / "bert-base-uncased", "rg_er": lambda path: path.parent}
-    return {name: [path, *sorted(file for file in beside[name](path).rglob("*") if file.is_file() and file != path
-                                 and file.suffix in (".json", ".txt", ".jsonnet"))]
-            for name, path in models.items()}  # fmt: skip
+def fingerprint(models: dict[str, Path]) -> dict[str, dict[str, str]]:
+    """For content keys: hashes of what a model's columns depend on, its weights and the configuration and vocabulary below their folder."""
+    found = {}
+    for name, path in models.items():
+        beside = (file for file in path.parent.rglob("*") if file.is_file() and file.suffix in (".json", ".txt", ".jsonnet"))
+        found[name] = {file.relative_to(path.parent).as_posix(): file_hash(file) for file in sorted({path, *beside})}
+    return found
 
 
 def score(

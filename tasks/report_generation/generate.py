@@ -77,8 +77,7 @@ def generate(dataset: str, encoder_name: str, spec: Mapping, results: Path = Pat
         }  # fmt: skip
 
     parts = {"version": VERSION, "protocol": dataclasses.asdict(protocol), "train": spec["train"], "whole": bool(spec.get("whole")),
-             "tokenizer": tokenizer, "clinical": {name: {path.name: artifact.file_hash(path) for path in paths}
-                          for name, paths in clinical.files(clinical_models).items()}}  # fmt: skip
+             "tokenizer": tokenizer, "clinical": clinical.fingerprint(clinical_models)}  # fmt: skip
     return predictions.build(TASK, dataset, frozen, results, modules=("tasks.report_generation.generate",), make=make,
                              parents=[index_meta, model_meta, *frozen.parents], key_parts=parts)  # fmt: skip
 

@@ -168,11 +168,11 @@ def _released(name: str, device: str):
         if Path(name).exists() or downloaded.is_dir():
             place, said = name if Path(name).exists() else downloaded, str(error).partition("\n")[0]
             raise WeightsError(name, f"not a causal language model that transformers can read ({said})",
-                               fix=f"delete {place} and get it again: hf download ...") from None  # fmt: skip
+                               fix=f"delete {place} and get it again (hub names: hf download {name})") from None  # fmt: skip
         raise artifact.Absent(f"weights not present: language model {name}; get it with `hf download {name}`") from None
     if found["missing_keys"]:  # the library fills them with random numbers
         raise WeightsError(name, f"lacks {len(found['missing_keys'])} tensors of its network", got=sorted(found["missing_keys"])[:3],
-                           fix="get it again: hf download ...")  # fmt: skip
+                           fix=f"get it again (hub names: hf download {name})")  # fmt: skip
     # Vicuna's own settings ask for sampling, which is not done here, and are such as transformers refuses to save
     model.generation_config = GenerationConfig.from_model_config(model.config)
     if tokenizer.pad_token_id is None:

@@ -296,8 +296,11 @@ def test_another_file_is_not_chexbert(chexbert_folder):
 def test_a_clinical_models_vocabulary_is_in_the_key(chexbert_folder, monkeypatch):
     """The files beside CheXbert's weights that change its labels are among those that a key hashes."""
     monkeypatch.setenv("RADBENCH_WEIGHTS", str(chexbert_folder))
-    names = [path.name for path in clinical.files(clinical.present())["f1_14"]]
-    assert names == ["chexbert.pth", "config.json", "tokenizer_config.json", "vocab.txt"]
+    before = clinical.fingerprint(clinical.present())
+    assert sorted(before["f1_14"]) == [*(f"bert-base-uncased/{name}" for name in ("config.json", "tokenizer_config.json", "vocab.txt")),
+                                       "chexbert.pth"]  # fmt: skip
+    (chexbert_folder / "chexbert" / "bert-base-uncased" / "vocab.txt").write_text("other")
+    assert clinical.fingerprint(clinical.present()) != before
 
 
 @pytest.mark.parametrize(("device", "wanted"), [("cpu", -1), ("cuda:1", 1), ("cuda", 0)])
