@@ -163,9 +163,7 @@ def _write_features(work: Path, encoder: Encoder, index: Index, device: str, nam
     """`image.npy` of the whole index, from shards; complete ones of a killed run are kept if they were computed in the same way."""
     shards = {work / f"shard-{number:05}.npy": range(start, min(start + SHARD, len(index)))
               for number, start in enumerate(range(0, len(index), SHARD))}  # fmt: skip
-    here = {"precision": precision(device, training=False), "device": device.split(":")[0], "threads": torch.get_num_threads(),
-            "compiled": bool(os.environ.get("RADBENCH_COMPILE")), "software": artifact.software()}  # fmt: skip
-    note = artifact.keep_one_arithmetic(work, here, ["shard-*.npy"], name)
+    note = artifact.keep_one_arithmetic(work, arithmetic(device), ["shard-*.npy"], name)
     for path, rows in shards.items():
         if path.exists() and not _whole(path, len(rows)):
             path.unlink()  # cut short by a full disk or a power failure
@@ -185,6 +183,12 @@ def _write_features(work: Path, encoder: Encoder, index: Index, device: str, nam
     _join(list(shards), work / "image.npy")
     for path in [*shards, note]:
         path.unlink()
+
+
+def arithmetic(device: str) -> dict:
+    """What can change a digit of a feature without changing the key."""
+    return {"precision": precision(device, training=False), "device": device.split(":")[0], "threads": torch.get_num_threads(),
+            "compiled": bool(os.environ.get("RADBENCH_COMPILE")), "software": artifact.software()}  # fmt: skip
 
 
 def _check_finite(parts: Sequence[torch.Tensor], index: Index, rows: np.ndarray, device: str, name: str) -> None:

@@ -13,7 +13,6 @@ import argparse
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from torch import nn
 from radbench import artifact, predictions
 from radbench.device import acquire, autocast, precision
 from radbench.errors import DataError, did_you_mean, run_entry_point
-from radbench.extract import Frozen, Maps, measure
+from radbench.extract import Frozen, Maps, arithmetic, measure
 from radbench.progress import Progress
 from radbench.protocol import check_fields, from_overrides, reductions
 from radbench.store import Index
@@ -120,7 +119,8 @@ def segment(dataset: str, encoder_name: str, spec: Mapping, results: Path = Path
         with acquire() as device:
             encoder = frozen.load(device)
             name = f"segmentation {dataset} {encoder_name}"
-            note = artifact.keep_one_arithmetic(work, _arithmetic(device), PARTS, name)
+            here = arithmetic(device) | {"precision of the decoder": precision(device, training=True)}
+            note = artifact.keep_one_arithmetic(work, here, PARTS, name)
             maps = {split: Maps(encoder, index, rows[split], device, "levels", pad_square, f"{name} taps {split}") for split in rows}
             decoded = [_decode(work, number, maps, index, structures, frozen.card.field, protocol, device, f"{name} {set_name}")
                        for number, (set_name, structures) in enumerate(sets.items())]  # fmt: skip
@@ -142,13 +142,6 @@ def segment(dataset: str, encoder_name: str, spec: Mapping, results: Path = Path
                                  "version": VERSION, "protocol": dataclasses.asdict(protocol),
                                  "structures": [[name, list(names)] for name, names in spec["structures"].items()],  # in order
                              })  # fmt: skip
-
-
-def _arithmetic(device: str) -> dict:
-    """What can change a digit of a decoder's rows without changing the key."""
-    return {"device": device.split(":")[0], "precision": precision(device, training=True), "precision of the taps": precision(device),
-            "threads": torch.get_num_threads(), "compiled": bool(os.environ.get("RADBENCH_COMPILE")),
-            "software": artifact.software()}  # fmt: skip
 
 
 def _known_structures(index: Index, sets: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
