@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from . import artifact
 from .errors import ConfigError
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -72,6 +73,21 @@ def precision(device: str, training: bool = False) -> str:
             return "bfloat16"
         return "float32" if training else "float16"
     return "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
+
+
+def arithmetic(device: str, training: bool = False) -> dict:
+    """What can change a digit of a result without changing its key; what a killed run left is compared with this."""
+    return {"precision": precision(device, training), "device": device.split(":")[0], "threads": torch.get_num_threads(),
+            "compiled": not training and bool(os.environ.get("RADBENCH_COMPILE")), "software": artifact.software()}  # fmt: skip
+
+
+def gone_on(name: str, before: list[dict], here: dict) -> list[dict]:
+    """The arithmetic of each part of a training that was killed and goes on; says so where it is another from here on."""
+    if before and before[-1] != here:
+        changed = [key for key in here if before[-1].get(key) != here[key]]
+        print(f"{name}: goes on with { {key: here[key] for key in changed} }, was begun with "
+              f"{ {key: before[-1].get(key) for key in changed} }; the sidecar lists both", file=sys.stderr)  # fmt: skip
+    return before if before[-1:] == [here] else [*before, here]
 
 
 def autocast(device: str, training: bool = True) -> contextlib.AbstractContextManager:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from . import artifact, weights
-from .device import acquire, autocast, precision
+from .device import acquire, arithmetic, autocast, precision
 from .encoder import Encoder, describe, find
 from .errors import ConfigError, DataError, did_you_mean, run_entry_point
 from .jepa.weights import read_config
@@ -183,12 +183,6 @@ def _write_features(work: Path, encoder: Encoder, index: Index, device: str, nam
     _join(list(shards), work / "image.npy")
     for path in [*shards, note]:
         path.unlink()
-
-
-def arithmetic(device: str) -> dict:
-    """What can change a digit of a feature without changing the key."""
-    return {"precision": precision(device, training=False), "device": device.split(":")[0], "threads": torch.get_num_threads(),
-            "compiled": bool(os.environ.get("RADBENCH_COMPILE")), "software": artifact.software()}  # fmt: skip
 
 
 def _check_finite(parts: Sequence[torch.Tensor], index: Index, rows: np.ndarray, device: str, name: str) -> None:

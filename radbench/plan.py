@@ -12,6 +12,7 @@ from typing import Any
 
 from . import artifact, encoder, weights
 from .config import Config
+from .protocol import LANGUAGE_MODEL
 
 RESULTS = Path("results")
 
@@ -110,10 +111,10 @@ class Plan:
 
     def report_state(self) -> list[str]:
         """Changes when the language model, the clinical models or Java appear or are replaced: a rerun trigger."""
-        name = self.config.tasks.report_generation.protocol.get("language_model", "lmsys/vicuna-7b-v1.5")
-        hub = weights.hub_cache() / f"models--{name.replace('/', '--')}" / "refs"
-        root = weights.weights_folder()
-        places = [Path(name), hub, root / "chexbert" / "chexbert.pth", root / "radgraph" / "radgraph-xl" / "weights.th"]
+        name = self.config.tasks.report_generation.protocol.get("language_model", LANGUAGE_MODEL)
+        hub, root = weights.hub_cache() / f"models--{name.replace('/', '--')}", weights.weights_folder()
+        places = [Path(name), hub / "refs", *sorted(hub.glob("snapshots/*")), root / "chexbert" / "chexbert.pth",
+                  root / "chexbert" / "bert-base-uncased", root / "radgraph" / "radgraph-xl" / "weights.th"]  # fmt: skip
         state = [f"{path}:{path.stat().st_mtime_ns}" for path in places if path.exists()]
         return [*state, f"java:{shutil.which('java') is not None}"]
 

@@ -29,7 +29,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from . import artifact
-from .device import acquire, autocast, precision
+from .device import acquire, arithmetic, autocast, gone_on, precision
 from .errors import DataError, run_entry_point
 from .jepa.masks import MaskProtocol, draw_masks
 from .jepa.predictor import Predictor
@@ -74,8 +74,8 @@ class Protocol:
         sizes = ("image_size", "patch", "width", "depth", "heads", "predictor_width", "predictor_depth", "predictor_heads", "batch")
         check_fields(self, "pretrain protocol", at_least=dict.fromkeys([*sizes, "mask_group"], 1) | {"warmup_epochs": 0, "seed": 0},
                      above_0=("epochs", "lr", "crop_scale", "crop_aspect"),
-                     multiple_of={"batch": "mask_group", "image_size": "patch", "width": "heads",
-                                  "predictor_width": "predictor_heads"})  # fmt: skip
+                     multiple_of={"batch": "mask_group", "image_size": "patch", "width": ("heads", 4),
+                                  "predictor_width": ("predictor_heads", 4)})  # fmt: skip
 
     @property
     def shape(self) -> ViTShape:
@@ -150,15 +150,16 @@ def train(work: Path | None, run: str, images: "Images", protocol: Protocol, dev
         {"params": [value for value in trained if value.ndim <= 1], "weight_decay": 0.0},
     ], lr=protocol.lr, fused=True)  # fmt: skip
 
-    log, step = [], 0
+    log, step, computed = [], 0, []
     checkpoint = work / "checkpoint.pt" if work else None
     if checkpoint and checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        step, log = saved["step"], [dict(row) for row in saved["log"]]
+        step, log, computed = saved["step"], [dict(row) for row in saved["log"]], saved["arithmetic"]
         encoder.load_state_dict(saved["encoder"]), target.load_state_dict(saved["target"])
         predictor.load_state_dict(saved["predictor"]), optimiser.load_state_dict(saved["optimiser"])
         del saved  # weights on the device a second time
     step = world.agree(step, (encoder, target, predictor), optimiser)
+    computed = gone_on(f"pretrain {run}", computed, arithmetic(device, training=True) | {"processes": world.size})
 
     groups = protocol.batch // protocol.mask_group
     log_every = max(1, steps // 200)
@@ -206,7 +207,7 @@ def train(work: Path | None, run: str, images: "Images", protocol: Protocol, dev
                         "weight_decay": decay, "ema": momentum, **collapse_measures(*pooled)})  # fmt: skip
         if checkpoint and (time.monotonic() - saved_at > CHECKPOINT_SECONDS) and step < steps:
             saved_at = time.monotonic()
-            _save_checkpoint(checkpoint, step, log, encoder, target, predictor, optimiser)
+            _save_checkpoint(checkpoint, step, log, computed, encoder, target, predictor, optimiser)
 
     if work is None:
         return {}
@@ -215,7 +216,7 @@ def train(work: Path | None, run: str, images: "Images", protocol: Protocol, dev
         checkpoint.unlink()
     return {"images": len(images), "steps": steps, "epochs": protocol.epochs, "reduced": reductions(protocol),
             "protocol": dataclasses.asdict(protocol), "version": VERSION, "precision": precision(device),
-            "pretrained_on": images.names, "processes": world.size, "final": log[-1]}  # fmt: skip
+            "pretrained_on": images.names, "processes": world.size, "arithmetic": computed, "final": log[-1]}  # fmt: skip
 
 
 def jepa_loss(encoder, target, predictor, pixels, keep, targets) -> tuple[torch.Tensor, torch.Tensor]:
@@ -387,9 +388,9 @@ def _on_cpu(state: dict) -> dict:
     return state | {"state": moved}
 
 
-def _save_checkpoint(path: Path, step: int, log: list[dict], encoder, target, predictor, optimiser) -> None:
+def _save_checkpoint(path: Path, step: int, log: list[dict], computed: list[dict], encoder, target, predictor, optimiser) -> None:
     with artifact.replacing(path) as handle:
-        torch.save({"step": step, "log": log, "encoder": encoder.state_dict(), "target": target.state_dict(),
+        torch.save({"step": step, "log": log, "arithmetic": computed, "encoder": encoder.state_dict(), "target": target.state_dict(),
                     "predictor": predictor.state_dict(), "optimiser": optimiser.state_dict()}, handle)  # fmt: skip
 
 

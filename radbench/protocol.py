@@ -12,6 +12,7 @@ from .errors import ConfigError, did_you_mean
 
 Settings = TypeVar("Settings")
 NOT_A_REDUCTION = frozenset({"seed"})
+LANGUAGE_MODEL = "lmsys/vicuna-7b-v1.5"  # of report generation: the paper's; the workflow watches for it, the task trains it
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}  # of the patients, where no split is given
 
 
@@ -43,7 +44,7 @@ def from_overrides(protocol: type[Settings], overrides: Mapping[str, Any], where
 
 def check_fields(
     protocol: Any, where: str, *, at_least: Mapping[str, float] = {}, above_0: Sequence[str] = (), filled: Sequence[str] = (),
-    multiple_of: Mapping[str, str] = {},
+    multiple_of: Mapping[str, str | tuple[str | int, ...]] = {},
 ) -> None:  # fmt: skip
     """Raise ConfigError for a field that cannot be what it is; a protocol's `__post_init__` calls this.
 
@@ -54,7 +55,7 @@ def check_fields(
         at_least: field -> smallest value.
         above_0: fields that are larger than 0.
         filled: tuples that are not empty.
-        multiple_of: field -> the field that divides it; both are in `at_least`.
+        multiple_of: field -> what divides it, a number or a field; fields are in `at_least`.
     """
 
     def refuse(name: str, what: str, expected: str, fix: str = "") -> None:
@@ -78,9 +79,12 @@ def check_fields(
     for name in above_0:
         if not all(part > 0 for part in parts(name)):
             refuse(name, "too small", "more than 0")
-    for name, divisor in multiple_of.items():
-        if getattr(protocol, name) % getattr(protocol, divisor):
-            refuse(name, f"not a multiple of {divisor}", f"a multiple of {getattr(protocol, divisor)}", f"change {name} or {divisor}")
+    for name, divisors in multiple_of.items():
+        for divisor in divisors if isinstance(divisors, tuple) else (divisors,):
+            number = divisor if isinstance(divisor, int) else getattr(protocol, divisor)
+            if getattr(protocol, name) % number:
+                refuse(name, f"not a multiple of {divisor}", f"a multiple of {number}",
+                       f"change {name}" + f" or {divisor}" * isinstance(divisor, str))  # fmt: skip
 
 
 def reductions(protocol: Any) -> list[str]:

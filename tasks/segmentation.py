@@ -24,9 +24,9 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 from torch import nn
 
 from radbench import artifact, predictions
-from radbench.device import acquire, autocast, precision
+from radbench.device import acquire, arithmetic, autocast, precision
 from radbench.errors import DataError, did_you_mean, run_entry_point
-from radbench.extract import Frozen, Maps, arithmetic, measure
+from radbench.extract import Frozen, Maps, measure
 from radbench.progress import Progress
 from radbench.protocol import check_fields, from_overrides, reductions
 from radbench.store import Index

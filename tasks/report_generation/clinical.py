@@ -72,11 +72,17 @@ class CheXbert(nn.Module):
         from transformers import AutoTokenizer, BertConfig, BertModel
 
         bert = weights.parent / "bert-base-uncased"
+        about = {"expected": "config.json, vocab.txt, tokenizer_config.json", "fix": "copy them from the hub's bert-base-uncased"}
         if not (bert / "config.json").is_file():
-            raise WeightsError(bert, "no BERT configuration beside chexbert.pth", expected="config.json, vocab.txt, tokenizer_config.json",
-                               fix="copy them from the hub's bert-base-uncased")  # fmt: skip
-        self.tokenizer = AutoTokenizer.from_pretrained(bert, local_files_only=True)
-        self.bert = BertModel(BertConfig.from_pretrained(bert))
+            raise WeightsError(bert, "no BERT configuration beside chexbert.pth", **about)
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(bert, local_files_only=True)
+            self.bert = BertModel(BertConfig.from_pretrained(bert))
+        except Exception as error:  # whatever transformers and tokenizers raise for a damaged file
+            raise WeightsError(bert, f"not a BERT that transformers can read ({_first_line(error)})", **about) from None
+        if len(self.tokenizer) != self.bert.config.vocab_size:
+            raise WeightsError(bert, "vocab.txt is of another BERT than config.json", got=f"{len(self.tokenizer):,} words",
+                               **about | {"expected": f"{self.bert.config.vocab_size:,}"})  # fmt: skip
         width = self.bert.config.hidden_size
         self.linear_heads = nn.ModuleList([nn.Linear(width, 4) for _ in HEADS[:-1]] + [nn.Linear(width, 2)])
 
@@ -112,7 +118,21 @@ def radgraph_partial(references: list[str], hypotheses: list[str], folder: Path,
             self.cls_token_id, *first, self.sep_token_id]  # fmt: skip
     from radgraph import F1RadGraph
 
+    rewards = np.zeros(len(references))
+    filled = [place for place, texts in enumerate(zip(references, hypotheses, strict=True)) if all(texts)]
+    if not filled:  # the package fails on nothing but empty reports
+        return rewards
     gpu = torch.device(device).index or 0 if device.startswith("cuda") else -1  # by itself the package takes the first GPU
-    scorer = F1RadGraph(reward_level="partial", model_type=RADGRAPH_MODEL, model_cache_dir=str(folder), cuda=gpu)
-    _, per_report, _, _ = scorer(refs=[text.lower() for text in references], hyps=[text.lower() for text in hypotheses])
-    return np.asarray(per_report, dtype=np.float64)
+    try:
+        scorer = F1RadGraph(reward_level="partial", model_type=RADGRAPH_MODEL, model_cache_dir=str(folder), cuda=gpu)
+    except Exception as error:  # whatever the package, its allennlp or transformers raise for a damaged file or a BERT that is not here
+        raise WeightsError(folder / RADGRAPH_MODEL, f"the package radgraph cannot load it ({_first_line(error)})",
+                           fix="unpack radgraph-xl.tar.gz again; the BERT that its config.json names must be in the hub cache "
+                               "(hf download <model_name>)") from None  # fmt: skip
+    _, per_report, _, _ = scorer(refs=[references[place].lower() for place in filled], hyps=[hypotheses[place].lower() for place in filled])
+    rewards[filled] = per_report
+    return rewards
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

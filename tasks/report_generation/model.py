@@ -14,7 +14,7 @@ from torch import nn
 
 from radbench import artifact, weights
 from radbench.errors import ConfigError, WeightsError
-from radbench.protocol import check_fields
+from radbench.protocol import LANGUAGE_MODEL, check_fields
 
 PROMPT = "Provide a description of the findings in the radiology image."
 VICUNA_SYSTEM = ("A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "
@@ -26,7 +26,7 @@ IGNORED = -100  # the label of tokens that carry no loss
 class Protocol:
     """The benchmark's constants (RadJEPA, section 6.1.4; LLaVA-1.5 stage 2 where it is silent)."""
 
-    language_model: str = "lmsys/vicuna-7b-v1.5"  # a hub name or folder, or "tiny"
+    language_model: str = LANGUAGE_MODEL  # a hub name or folder, or "tiny"
     epochs: int = 3
     lr: float = 2e-5
     warmup_share: float = 0.03
@@ -165,6 +165,8 @@ def _released(name: str, device: str):
         model, found = AutoModelForCausalLM.from_pretrained(name, local_files_only=True, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         downloaded = weights.hub_cache() / f"models--{name.replace('/', '--')}"
+        if not Path(name).exists() and any(downloaded.glob("blobs/*.incomplete")):
+            raise artifact.Absent(f"weights not present: language model {name} is here in part; `hf download {name}` goes on") from None
         if Path(name).exists() or downloaded.is_dir():
             place, said = name if Path(name).exists() else downloaded, str(error).partition("\n")[0]
             raise WeightsError(name, f"not a causal language model that transformers can read ({said})",

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from radbench import artifact
-from radbench.device import acquire, autocast
+from radbench.device import acquire, arithmetic, autocast, gone_on
 from radbench.errors import DataError, run_entry_point
 from radbench.extract import Frozen, Maps, forward, measure
 from radbench.progress import Progress
@@ -61,14 +61,14 @@ def train_reporter(dataset: str, encoder_name: str, spec: Mapping, results: Path
             width = next(forward(encoder, index, rows[:1], device, "patches")).shape[-1]
             reporter = build(protocol, width, reports, device)  # a language model that is not here is a gap before any image is encoded
             maps = Maps(encoder, index, rows, device, "patches", name=f"{name} patches")
-            losses = fit(reporter, maps, reports, protocol, device, name, work / "checkpoint.pt")
+            fitted = fit(reporter, maps, reports, protocol, device, name, work / "checkpoint.pt")
             save(reporter, work, width, protocol)
             (work / "checkpoint.pt").unlink(missing_ok=True)
             measured = measure(encoder, device)
         parameters = sum(value.numel() for value in reporter.parameters())
         reduced = reductions(protocol) + frozen.reductions()
         return frozen.facts() | {"measured": measured, "protocol": dataclasses.asdict(protocol), "version": VERSION, "reduced": reduced,
-                                 "parameters": parameters, "n": {"train": len(rows)}, "losses": losses}  # fmt: skip
+                                 "parameters": parameters, "n": {"train": len(rows)}} | fitted  # fmt: skip
 
     parts = {"version": VERSION, "protocol": dataclasses.asdict(protocol), "language_model": weights_fingerprint(protocol)}
     return artifact.build(results / "report_model" / dataset / encoder_name, kind="report_model", parents=[index_meta, *frozen.parents],
@@ -78,20 +78,25 @@ def train_reporter(dataset: str, encoder_name: str, spec: Mapping, results: Path
 
 def fit(
     reporter: Reporter, maps: Maps, reports: list[str], protocol: Protocol, device: str, name: str, checkpoint: Path | None = None
-) -> list[float]:
-    """Train projector and language model together, going on from `checkpoint` when it exists; the mean token loss of each epoch."""
+) -> dict[str, list]:
+    """Train projector and language model together, going on from `checkpoint` when it exists.
+
+    Returns the facts of the training: `losses`, the mean token loss of each epoch, and `arithmetic`, what it was computed with.
+    """
     trained = [value for value in reporter.parameters() if value.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=protocol.lr, weight_decay=0.0, fused=True)
     count, batch = len(reports), min(protocol.batch, len(reports))
     steps_per_epoch = max(1, count // batch)
     steps, random = protocol.epochs * steps_per_epoch, np.random.default_rng(protocol.seed)
     orders = [random.permutation(count) for _ in range(protocol.epochs)]
-    first, losses, total, words = 0, [], 0.0, 0
+    first, losses, total, words, computed = 0, [], 0.0, 0, []
     if checkpoint and checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         first, losses, total, words = saved["step"], list(saved["losses"]), saved["total"], saved["words"]
+        computed = saved["arithmetic"]
         reporter.load_state_dict(saved["reporter"]), optimiser.load_state_dict(saved["optimiser"])
         del saved
+    computed = gone_on(name, computed, arithmetic(device, training=True))
     report = Progress(name, steps * batch, "images", first * batch)
     saved_at, wait = time.monotonic(), CHECKPOINT_SECONDS
     reporter.train()
@@ -124,12 +129,13 @@ def fit(
         if checkpoint and time.monotonic() - saved_at >= wait and step + 1 < steps:
             started = time.monotonic()
             with artifact.replacing(checkpoint) as handle:
-                torch.save({"step": step + 1, "losses": losses, "total": total, "words": words, "reporter": reporter.state_dict(),
+                torch.save({"step": step + 1, "losses": losses, "total": total, "words": words,
+                            "arithmetic": computed, "reporter": reporter.state_dict(),
                             "optimiser": optimiser.state_dict()}, handle)  # fmt: skip
             saved_at = time.monotonic()
             wait = max(CHECKPOINT_SECONDS, CHECKPOINT_SHARE * (saved_at - started))
     reporter.eval()
-    return losses
+    return {"losses": losses, "arithmetic": computed}
 
 
 if __name__ == "__main__":

@@ -112,6 +112,25 @@ def test_a_run_that_dies_goes_on_to_the_same_weights(phantom_results, monkeypatc
     assert whole.file("log.csv").read_bytes() == killed.file("log.csv").read_bytes()
 
 
+def test_a_run_that_goes_on_elsewhere_says_so(phantom_results, monkeypatch, capsys):
+    """A run that goes on in another precision says what changed, and its sidecar lists both; one that is not disturbed lists one."""
+    monkeypatch.setattr(pretrain, "CHECKPOINT_SECONDS", -1)
+    save, protocol = pretrain._save_checkpoint, dataclasses.replace(TINY, epochs=1, seed=6)
+
+    def save_and_die(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pretrain, "_save_checkpoint", save_and_die)
+        patch.setenv("RADBENCH_PRECISION", "bfloat16")
+        pretrain.pretrain("moved", DATA, protocol, phantom_results)
+    facts = pretrain.pretrain("moved", DATA, protocol, phantom_results).facts
+    assert [part["precision"] for part in facts["arithmetic"]] == ["bfloat16", "float32"]
+    assert "goes on with {'precision': 'float32'}, was begun with {'precision': 'bfloat16'}" in capsys.readouterr().err
+    assert len(pretrain.pretrain("still", DATA, protocol, phantom_results).facts["arithmetic"]) == 1
+
+
 def test_a_resumed_run_does_not_hold_its_checkpoint(phantom_results, monkeypatch):
     """While a resumed run trains, the weights that it read are held once, in the modules."""
     monkeypatch.setattr(pretrain, "CHECKPOINT_SECONDS", -1)
@@ -231,6 +250,7 @@ def test_impossible_settings_are_named(phantom_results):
 @pytest.mark.parametrize(("overrides", "field", "allowed"), [
     ({"mask_group": 0}, "mask_group", "1 or more"), ({"batch": 0}, "batch", "1 or more"), ({"epochs": 0}, "epochs", "more than 0"),
     ({"patch": 0}, "patch", "1 or more"), ({"heads": 5}, "width", "a multiple of 5"), ({"patch": 5}, "image_size", "a multiple of 5"),
+    ({"width": 90, "heads": 5}, "width", "a multiple of 4"),
     ({"predictor_heads": 5}, "predictor_width", "a multiple of 5"), ({"batch": 100}, "batch", "a multiple of 128"),
     ({"crop_scale": [0.3]}, "crop_scale", "2 values"),
 ])  # fmt: skip

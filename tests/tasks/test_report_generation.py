@@ -143,6 +143,20 @@ def test_a_damaged_language_model_is_named(released, tmp_path, monkeypatch, file
         model.build(model.Protocol(language_model=name), 4, REFERENCES, "cpu")
 
 
+def test_a_language_model_that_is_here_in_part_is_a_gap(tmp_path, monkeypatch):
+    """A download that was broken off is a gap whose way out goes on with it, and not a damaged model to delete."""
+    cache = tmp_path / "hub"
+    commit = cache / "models--own--vicuna" / "snapshots" / ("0" * 40)
+    for folder in (commit, cache / "models--own--vicuna" / "blobs", cache / "models--own--vicuna" / "refs"):
+        folder.mkdir(parents=True)
+    (cache / "models--own--vicuna" / "refs" / "main").write_text("0" * 40)
+    (cache / "models--own--vicuna" / "blobs" / "a1b2.incomplete").write_bytes(b"half")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+    with pytest.raises(artifact.Absent, match="own/vicuna is here in part; `hf download own/vicuna` goes on"):
+        model.build(model.Protocol(language_model="own/vicuna"), 4, REFERENCES, "cpu")
+
+
 def test_a_language_model_that_lacks_a_tensor_is_refused(released):
     """A tensor that is not in the file is named, and not filled with random numbers."""
     from safetensors.torch import load_file, save_file
@@ -188,8 +202,8 @@ def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch, ki
 
         with monkeypatch.context() as patch:
             patch.setattr(torch.optim.AdamW, "step", step)
-            losses = train.fit(reporter, type("Kept", (), maps)(), reports, protocol, "cpu", "reports", checkpoint)
-        return losses, reporter.state_dict(), len(steps)
+            fitted = train.fit(reporter, type("Kept", (), maps)(), reports, protocol, "cpu", "reports", checkpoint)
+        return fitted["losses"], reporter.state_dict(), len(steps)
 
     wanted, weights, steps = run(None)
     with pytest.raises(KeyboardInterrupt):
@@ -301,6 +315,36 @@ def test_a_clinical_models_vocabulary_is_in_the_key(chexbert_folder, monkeypatch
                                        "chexbert.pth"]  # fmt: skip
     (chexbert_folder / "chexbert" / "bert-base-uncased" / "vocab.txt").write_text("other")
     assert clinical.fingerprint(clinical.present()) != before
+
+
+@pytest.mark.parametrize(("file", "content", "said"), [
+    ("config.json", "{", "not a BERT that transformers can read"), ("config.json", "[]", "not a BERT that transformers can read"),
+    ("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nheart", "vocab.txt is of another BERT than config.json; got 6 words"),
+    ("tokenizer_config.json", "{", "not a BERT that transformers can read"),
+])  # fmt: skip
+def test_damaged_files_of_chexberts_bert_are_named(chexbert_folder, file, content, said):
+    """A damaged configuration, or a vocabulary of another BERT, is a WeightsError that names the folder and what to copy."""
+    weights = chexbert_folder / "chexbert" / "chexbert.pth"
+    (weights.parent / "bert-base-uncased" / file).write_text(content)
+    with pytest.raises(clinical.WeightsError, match=f"bert-base-uncased: {said}.*copy them from the hub"):
+        clinical.CheXbert(weights)
+
+
+def test_radgraph_that_cannot_be_loaded_is_named(tmp_path):
+    """A RadGraph folder that its package cannot read is a WeightsError with the way to mend it."""
+    pytest.importorskip("radgraph")
+    (tmp_path / "radgraph-xl").mkdir()
+    (tmp_path / "radgraph-xl" / "config.json").write_text("{")
+    with pytest.raises(clinical.WeightsError, match="radgraph-xl: the package radgraph cannot load it.*unpack radgraph-xl.tar.gz again"):
+        clinical.radgraph_partial(["a"], ["b"], tmp_path, "cpu")
+
+
+def test_radgraph_of_empty_reports_is_zero(monkeypatch):
+    """A pair with an empty side scores 0 and the others what the package gives them, also when no pair is left for it."""
+    radgraph = pytest.importorskip("radgraph")
+    monkeypatch.setattr(radgraph, "F1RadGraph", lambda **options: lambda refs, hyps: (0, [float(len(text)) for text in hyps], 0, 0))
+    assert clinical.radgraph_partial(["a", "b", "c"], ["", "xy", "z"], Path("x"), "cpu").tolist() == [0, 2, 1]
+    assert clinical.radgraph_partial(["a", "b"], ["", ""], Path("x"), "cpu").tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(("device", "wanted"), [("cpu", -1), ("cuda:1", 1), ("cuda", 0)])

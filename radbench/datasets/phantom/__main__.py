@@ -11,7 +11,10 @@ from .writing import generate
 
 
 def _site_shares(text: str) -> dict[str, float]:
-    return {name: float(share) for name, share in (part.split("=") for part in text.split(","))}
+    try:
+        return {name: float(share) for name, share in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} gives no share of each scanner; write A=0.7,B=0.3") from None
 
 
 def main() -> None:
