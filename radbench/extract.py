@@ -13,7 +13,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -240,11 +240,36 @@ def forward(
     pieces = in_parallel(prepare, (chunk[start : start + PIECE] for chunk in chunks() for start in range(0, len(chunk), PIECE)),
                          worker_count(device))  # fmt: skip
     encode = encoder.encode_levels if want == "levels" else encode_of(encoder)
-    for chunk in chunks():
-        parts = [piece.to(device, non_blocking=True) for piece in itertools.islice(pieces, -(-len(chunk) // PIECE))]
+    send, sizes = Sender(device), (-(-len(chunk) // PIECE) for chunk in chunks())
+    coming = send(itertools.islice(pieces, next(sizes)))
+    while coming is not None:
+        batch = send.arrived(coming)
         with autocast(device, training=False):
-            output = encode(torch.cat(parts) if len(parts) > 1 else parts[0])
+            output = encode(batch)
+        count = next(sizes, None)
+        coming = send(itertools.islice(pieces, count)) if count else None  # travels while a GPU is still at this one
         yield output if want == "levels" else getattr(output, want)
+
+
+class Sender:
+    """Moves batches to the device. On a GPU they travel on a stream of their own, beside the computation of the batch before."""
+
+    def __init__(self, device: str):
+        self._device, self._stream = device, torch.cuda.Stream(device) if device.startswith("cuda") else None
+
+    def __call__(self, pieces: Iterable[torch.Tensor]) -> torch.Tensor:
+        """Pieces of a batch in pinned memory -> the batch, which is not to be read before `arrived`."""
+        with torch.cuda.stream(self._stream):  # of None: no stream, no change
+            parts = [piece.to(self._device, non_blocking=True) for piece in pieces]
+            return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def arrived(self, batch: torch.Tensor) -> torch.Tensor:
+        """The same batch, for the device's own stream to read: what is queued there from now on waits for it."""
+        if self._stream is not None:
+            own = torch.cuda.current_stream(self._device)
+            own.wait_stream(self._stream)
+            batch.record_stream(own)  # its memory is not given to a later batch before the computation has read it
+        return batch
 
 
 def encode_of(encoder: Encoder) -> Callable:

@@ -159,6 +159,29 @@ def test_a_large_batch_is_prepared_by_many_threads(phantom_results, monkeypatch)
     torch.testing.assert_close(torch.cat(batches), alone)
 
 
+def test_the_next_batch_travels_while_one_is_computed(phantom_results, monkeypatch):
+    """Each batch is sent before the features of the one before are handed over, arrives before it is encoded, and none is sent in vain."""
+    encoder, index = raw_pixels(phantom_results)
+    monkeypatch.setattr(extract, "batch_size", lambda *_: 4)
+    events, real, encode = [], extract.Sender, encoder.encode
+
+    class Watched(real):
+        def __call__(self, pieces):
+            events.append("send")
+            return super().__call__(pieces)
+
+        def arrived(self, batch):
+            events.append("arrive")
+            return super().arrived(batch)
+
+    monkeypatch.setattr(extract, "Sender", Watched)
+    encoder.encode = lambda images: events.append("encode") or encode(images)
+    for _ in forward(encoder, index, np.arange(10), "cpu", "image"):
+        events.append("hand over")
+    step = ["arrive", "encode", "send", "hand over"]
+    assert events == ["send", *step, *step, "arrive", "encode", "hand over"]
+
+
 @pytest.mark.parametrize("kept", [2**30, 0])
 def test_maps_that_are_not_finite_are_refused(phantom_results, monkeypatch, kept):
     """A patch feature that is no number is an error that names its image, whether maps are kept or encoded again."""
