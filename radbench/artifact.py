@@ -132,6 +132,7 @@ def build(
     make_absent: Callable[[Path], None] | None = None,
     absent_facts: Mapping[str, Any] | None = None,
     resumable: bool = False,
+    scratch: Iterable[str] = (),
 ) -> Meta:
     """Make an artefact in `folder`, or publish the one that is there under the same key.
 
@@ -141,6 +142,7 @@ def build(
         publish: payload files to link into `folder` itself, beside `meta.json`.
         make_absent: writes the published files of a gap (an empty table with the right columns).
         resumable: `make` finds what an earlier, killed attempt left in its folder; otherwise it finds it empty.
+        scratch: names, as `Path.glob` takes them, of files that `make` goes on from and that are no payload: they stay until all is hashed.
     """
     folder, parents, publish = Path(folder), list(parents), tuple(publish)
     folder.mkdir(parents=True, exist_ok=True)
@@ -170,8 +172,11 @@ def build(
                 shutil.rmtree(work, ignore_errors=True)
                 return _write_gap(folder, base, str(gap), absent_facts, make_absent, publish)
             _share(work)
-            fields = base | {"state": "ok", "reason": None, "files": _hash_files(work)}
+            left = {path for pattern in scratch for path in work.glob(pattern)}
+            fields = base | {"state": "ok", "reason": None, "files": _hash_files(work, left)}
             fields["fingerprint"] = _fingerprint(fields)
+            for path in left:
+                path.unlink()
             fields |= {"facts": dict(facts), "cost": _cost(start), **_provenance()}
             write_json(work / "meta.json", fields)
             try:
@@ -272,8 +277,8 @@ def _code_hash(name: str) -> str:
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
-def _hash_files(folder: Path) -> dict[str, dict[str, Any]]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "meta.json")
+def _hash_files(folder: Path, scratch: set[Path]) -> dict[str, dict[str, Any]]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "meta.json" and path not in scratch)
     hashes = in_parallel(file_hash, paths, worker_count())  # a million radiographs are terabytes
     return {
         str(path.relative_to(folder)): {"sha256": found, "bytes": path.stat().st_size} for path, found in zip(paths, hashes, strict=True)
@@ -351,7 +356,8 @@ def keep_one_arithmetic(work: Path, here: Mapping[str, Any], patterns: Iterable[
 
 def _publish(source: Path, folder: Path, names: Iterable[str]) -> None:
     for name in names:
-        temporary = folder / f".{name}.{platform.node()}-{os.getpid()}.tmp"
+        (folder / name).parent.mkdir(exist_ok=True)
+        temporary = (folder / name).with_name(f".{Path(name).name}.{platform.node()}-{os.getpid()}.tmp")
         temporary.unlink(missing_ok=True)
         try:
             os.link(source / name, temporary)

@@ -166,8 +166,8 @@ def build_index(dataset: str, spec: Spec, results: Path, workers: int = 1) -> ar
              "salt": hmac.new(salt.encode(), b"key", "sha256").hexdigest()[:16] if salt else "",
              "source": artifact.source_hash("radbench.index", module_name(spec.reader))}  # fmt: skip
     return artifact.build(results / "index" / dataset, kind="index", key_parts=parts, make=make, parents=parents,
-                          publish=("index.parquet", "quarantine.csv", "left_out.csv"), absent_facts=facts,
-                          make_absent=_write_empty, resumable=True)  # fmt: skip
+                          publish=("index.parquet", "quarantine.csv", "left_out.csv", *(f"splits/{split}.txt" for split in splits.SHARES)),
+                          absent_facts=facts, make_absent=_write_empty, resumable=True, scratch=["part-*.json"])  # fmt: skip
 
 
 def _content(root: Path) -> dict:
@@ -192,6 +192,7 @@ def _write_empty(work: Path) -> None:
     pd.DataFrame({"image_id": []}).to_parquet(work / "index.parquet")
     pd.DataFrame({"file": [], "reason": []}).to_csv(work / "quarantine.csv", index=False)
     pd.DataFrame(columns=LEFT_OUT).to_csv(work / "left_out.csv", index=False)
+    splits.write(work, pd.DataFrame({"image_id": [], "split": []}))
 
 
 def _release(records: list[Record]) -> dict:
@@ -226,32 +227,62 @@ def _write_index(work: Path, dataset: str, spec: Spec, root: Path, records: list
     if len(structures) > MAX_STRUCTURES:
         raise DataError(root, f"{len(structures)} structures", expected=f"at most {MAX_STRUCTURES} per data set")
     mask_dtype = np.dtype(f"uint{next(bits for bits in (8, 16, 32) if len(structures) <= bits)}")
-    rows, broken, seen = [], [], {}
+    listed = pd.DataFrame([{"patient_id": _patient(dataset, record), "split": record.split} |
+                           {f"labels.{name}": value for name, value in record.labels.items()} for record in records])  # fmt: skip
+    # of all that is listed, before a file is opened: a broken one moves nobody, and lists that contradict each other cost no decoding
+    split, fold = splits.assign(listed, spec.seed, spec.shares, spec.split_lists or root) if len(listed) else ([], [])
+    given = len(listed) and listed["split"].ne("").all()
+    assigned = dict(zip((record.image_id for record in records), zip(split, fold, strict=True), strict=True))
+    rows, broken, lost_masks = [], [], 0
     starts = range(0, len(records), SHARD)
     kept = sum(min(SHARD, len(records) - start) for number, start in enumerate(starts) if _part(work, number).exists())
     report = Progress(f"index {dataset}", len(records), "images", start=kept)
     for number, start in enumerate(starts):
         if not _part(work, number).exists():  # an interrupted run goes on with the first shard that it has not finished
             shard = records[start : start + SHARD]
-            _write_shard(work, number, dataset, spec, root, shard, structures, mask_dtype, dict(seen), workers, report)
+            _write_shard(work, number, dataset, spec, root, shard, structures, mask_dtype, workers, report)
         part = json.loads(_part(work, number).read_text())
-        rows, broken = rows + part["rows"], broken + part["broken"]
-        seen |= {row["sha256"]: row["image_id"] for row in part["rows"]}
-    for number in range(len(starts)):
-        _part(work, number).unlink()
+        rows, broken, lost_masks = rows + part["rows"], broken + part["broken"], lost_masks + part["lost_masks"]
+    mask_count = sum(len({mask.structure for mask in record.masks}) for record in records)
+    for what, lost, count in (("images", len(records) - len(rows), len(records)), ("masks", lost_masks, mask_count)):
+        if lost > spec.max_broken * count or not rows:
+            first = [
+                f"{entry['file']}: {entry['reason']}" for entry in broken if ("the image is kept" in entry["reason"]) == (what == "masks")
+            ]
+            raise DataError(root, f"{lost} of {count} {what} cannot be used", got=first[:3], expected=f"at most {spec.max_broken:.0%}",
+                            fix="mend the folder, or raise max_broken")  # fmt: skip
+    rows = [row | dict(zip(("split", "fold"), assigned[row["image_id"]], strict=True)) for row in rows]
+    rows, repeated = _distinct(rows, given)
+    broken += [{"file": row["path"] or row["image_id"], "reason": f"duplicate: the same pixels as {kept}"} for row, kept in repeated]
     pd.DataFrame(broken, columns=["file", "reason"]).to_csv(work / "quarantine.csv", index=False)
-    lost = len(records) - len(rows)
-    if lost > spec.max_broken * len(records) or not rows:
-        first = [f"{entry['file']}: {entry['reason']}" for entry in broken[:3]]
-        raise DataError(root, f"{lost} of {len(records)} images cannot be used", got=first, expected=f"at most {spec.max_broken:.0%}",
-                        fix="mend the folder, or raise max_broken")  # fmt: skip
     table = pd.DataFrame(rows).astype({column: np.float32 for column in rows[0] if column.startswith("labels.")})
-    table["split"], table["fold"] = splits.assign(table, spec.seed, spec.shares, spec.split_lists or root)
     splits.write(work, table)
     table.to_parquet(work / "index.parquet", index=False)
+    drawn = {name: int((table["mask_annotated"].to_numpy() >> bit & 1).sum()) for bit, name in enumerate(structures)}
+    if len(set(drawn.values())) > 1:  # an image without one of the structures of a task is not in that task
+        said = ", ".join(f"{name} in {count:,}" for name, count in drawn.items())
+        print(f"index {dataset}: of {len(table):,} images there are masks of {said}", file=sys.stderr)
     patient_ids = spec.options.get("subject_ids", True) and all(record.patient_id for record in records)
     return _facts(work, table, structures, len(broken), patient_ids) | {
-        "mask_dtype": mask_dtype.name, "intensity": spec.intensity, "intensity_rule": INTENSITY_RULE}  # fmt: skip
+        "masks": drawn, "mask_dtype": mask_dtype.name, "intensity": spec.intensity, "intensity_rule": INTENSITY_RULE}  # fmt: skip
+
+
+def _distinct(rows: list[dict], given: bool) -> tuple[list[dict], list[tuple[dict, str]]]:
+    """Rows without repeated pictures; and the others, each with the image id that stands for it.
+
+    The first of equal pictures is kept. Of an owner's split (`given`) every one of the test split is, and then no copy outside: a test
+    set keeps its size, and nobody trains on it.
+    """
+    kept, repeated, first = [], [], {}
+    tested = {row["sha256"]: row["image_id"] for row in reversed(rows) if given and row["split"] == "test"}
+    for row in rows:
+        if row["sha256"] in tested and row["split"] == "test":
+            kept.append(row)
+        elif (stands := tested.get(row["sha256"]) or first.setdefault(row["sha256"], row["image_id"])) == row["image_id"]:
+            kept.append(row)
+        else:
+            repeated.append((row, stands))
+    return kept, repeated
 
 
 def _part(work: Path, number: int) -> Path:
@@ -260,21 +291,18 @@ def _part(work: Path, number: int) -> Path:
 
 
 def _write_shard(work: Path, number: int, dataset: str, spec: Spec, root: Path, records: list[Record], structures: list[str],
-                 mask_dtype: np.dtype, seen: dict[str, str], workers: int, report: Progress) -> None:  # fmt: skip
+                 mask_dtype: np.dtype, workers: int, report: Progress) -> None:  # fmt: skip
     """Decode some records into `pixels-{number}.bin` and `masks-{number}.bin`, then write their rows."""
-    rows, broken = [], []
+    rows, broken, lost_masks = [], [], 0
     with open(work / shard_name("pixels", number), "wb") as pixels_file, open(work / shard_name("masks", number), "wb") as masks_file:
         opened = in_parallel(functools.partial(_open, max_side=spec.max_side, intensity=spec.intensity), records, workers)
         for record, image, picture_hash, problem in opened:
             report.add()
-            if image is not None and image.sha256 in seen:
-                image, problem = None, f"duplicate: the same pixels as {seen[image.sha256]}"
             if image is None:
                 broken.append({"file": _name(record, record.path, root), "reason": problem})
                 continue
-            seen[image.sha256] = record.image_id
             mask, annotated, mask_problems = _read_masks(record, structures, root, image.pixels.shape)
-            broken += mask_problems
+            broken, lost_masks = broken + mask_problems, lost_masks + len({mask.structure for mask in record.masks}) - annotated.bit_count()
             rows.append(_row(dataset, record, image, root) | {
                 "dhash": picture_hash, "shard": number, "offset": pixels_file.tell(),
                 "mask_offset": masks_file.tell() if mask is not None else -1, "mask_annotated": annotated,
@@ -283,7 +311,9 @@ def _write_shard(work: Path, number: int, dataset: str, spec: Spec, root: Path, 
             pixels_file.write(np.ascontiguousarray(image.pixels).tobytes())
             if mask is not None:
                 masks_file.write(mask.astype(mask_dtype).tobytes())
-    artifact.write_bytes(_part(work, number), json.dumps({"rows": rows, "broken": broken}, default=float).encode())
+    artifact.write_bytes(
+        _part(work, number), json.dumps({"rows": rows, "broken": broken, "lost_masks": lost_masks}, default=float).encode()
+    )
 
 
 def _open(record: Record, max_side: int | None, intensity: str) -> tuple[Record, Decoded | None, str, str]:
@@ -340,9 +370,13 @@ def _why(error: Exception) -> str:
     return getattr(error, "what", None) or getattr(error, "strerror", None) or str(error)
 
 
+def _patient(dataset: str, record: Record) -> str:
+    return f"{dataset}:{record.patient_id or record.image_id}"
+
+
 def _row(dataset: str, record: Record, image: Decoded, root: Path) -> dict:
     return {
-        "dataset": dataset, "image_id": record.image_id, "patient_id": f"{dataset}:{record.patient_id or record.image_id}",
+        "dataset": dataset, "image_id": record.image_id, "patient_id": _patient(dataset, record),
         "study_id": f"{dataset}:{record.study_id}", "view": record.view, "split": record.split, "fold": -1,
         "site": record.site, "sex": record.sex, "age": record.age, "parent_id": record.parent,
         "path": "" if os.environ.get("RADBENCH_SALT") else str(record.path.relative_to(root)),

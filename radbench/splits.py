@@ -1,11 +1,14 @@
 """Which images are for training, validation and test, and the five folds of train and val. Always by patient, always as id lists.
 
 An owner's split is kept; where it has no val, a tenth of its training patients becomes val. Without one, patients are
-divided by `SHARES` with a seed. `split_lists` of the configuration take the place of both: three files of ids, as every index
-publishes them in `splits/`, so that one group can work on exactly another's images.
+divided by `SHARES` with a seed. Whether a file can be opened has no part in it, and a patient more or less, or other findings,
+move few of the others: two copies of a data set of which one lacks a file have the same splits.
+`split_lists` of the configuration take the place of both: three files of ids, as every index publishes them in `splits/`, so that one
+group can work on exactly another's images.
 """
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +34,6 @@ def assign(
     Raises:
         DataError: a given split puts images of one patient into two parts.
     """
-    random = np.random.default_rng([seed, 1])
-    rarest = _rarest_label(table)
     if table["split"].ne("").all():
         grouped = table.groupby("patient_id")["split"]
         if (apart := grouped.nunique() > 1).any():
@@ -44,11 +45,10 @@ def assign(
         if "val" not in set(of_patient):
             train = of_patient.index[of_patient == "train"]
             parts = {"val": VAL_SHARE_OF_TRAIN, "train": 1 - VAL_SHARE_OF_TRAIN}
-            of_patient.update(_deal(_shuffled(train, rarest, random), parts))
+            of_patient.update(_deal(train, table, parts, f"{seed} val"))
     else:
-        of_patient = _deal(_shuffled(table["patient_id"].unique(), rarest, random), shares)
-    learned = _shuffled(of_patient.index[of_patient != "test"], rarest, random)
-    fold_of = dict(zip(learned, np.arange(len(learned)) % FOLDS, strict=True))
+        of_patient = _deal(table["patient_id"].unique(), table, shares, f"{seed} split")
+    fold_of = _deal(of_patient.index[of_patient != "test"], table, dict.fromkeys(range(FOLDS), 1 / FOLDS), f"{seed} fold").to_dict()
     return table["patient_id"].map(of_patient).tolist(), [fold_of.get(patient, -1) for patient in table["patient_id"]]
 
 
@@ -61,20 +61,24 @@ def _rarest_label(table: pd.DataFrame) -> pd.Series:
     return pd.Series(np.where(ranks.any(axis=1), ranks.argmax(axis=1) if len(order) else 0, len(order)), index=positive.index)
 
 
-def _shuffled(patients: Iterable[str], rarest: pd.Series, random: np.random.Generator) -> np.ndarray:
-    """Patients in random order within their rarest finding, the rarest first: who is dealt from this gets a share of each."""
-    mixed = random.permutation(np.array(sorted(patients)))
-    return mixed[np.argsort(rarest.reindex(mixed).to_numpy(), kind="stable")]
+def _deal(patients: Iterable[str], table: pd.DataFrame, shares: Mapping[Hashable, float], draw: str) -> pd.Series:
+    """Part by patient: each part has its share of the patients of each rarest finding among them, the rarest dealt first.
 
-
-def _deal(patients: np.ndarray, shares: Mapping[str, float]) -> pd.Series:
-    """Split by patient: each in turn to the split that lags most behind its share, so any stretch of patients is divided by them."""
-    given, splits = dict.fromkeys(shares, 0), []
-    for count in range(1, len(patients) + 1):
-        split = max(shares, key=lambda name: round(shares[name] * count - given[name], 9))  # ties: in the order of the shares
-        given[split] += 1
-        splits.append(split)
-    return pd.Series(splits, index=patients, dtype=object)
+    How many of a finding go to a part is dealt in turn, to the part that lags most behind its share. Who they are is said by a hash of
+    (draw, patient), which is that patient's own: others that come or go, or that have other findings, move only who lies at a border.
+    """
+    patients = np.array(sorted(patients))
+    keys = np.array([hashlib.sha256(f"{draw} {patient}".encode()).hexdigest() for patient in patients], dtype=str)
+    ranks = _rarest_label(table[table["patient_id"].isin(patients)]).reindex(patients).to_numpy()
+    patients, ranks = patients[order := np.lexsort((keys, ranks))], ranks[order]
+    names, given = list(shares), np.zeros(len(shares))
+    wanted, turns = np.array(list(shares.values())), np.empty(len(patients), dtype=int)
+    for count in range(len(patients)):
+        turns[count] = np.argmax(np.round(wanted * (count + 1) - given, 9))  # ties: in the order of the shares
+        given[turns[count]] += 1
+    stretches = np.split(turns, np.flatnonzero(np.diff(ranks)) + 1)
+    dealt = np.concatenate([np.sort(stretch) for stretch in stretches]) if len(turns) else turns
+    return pd.Series([names[number] for number in dealt], index=patients, dtype=object)
 
 
 def write(folder: Path, table: pd.DataFrame) -> None:

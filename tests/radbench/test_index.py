@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from radbench import artifact
+from radbench import artifact, splits
 from radbench import index as stage
 from radbench.datasets import fixtures
 from radbench.datasets import folder as folder_module
@@ -67,6 +68,60 @@ def test_stored_masks_are_the_files_masks(folder, tmp_path):
             wanted = (np.asarray(Image.open(folder / "masks" / name)) >> entry["bit"]) & 1
             got = (index.mask(row) >> np.uint32(index.structures.index(entry["structure"]))) & 1
             np.testing.assert_array_equal(got, wanted)
+
+
+def test_a_broken_file_moves_nobody(folder, tmp_path):
+    """In a copy with one broken file every other image has the split and the fold that it has in a whole copy."""
+    whole, broken = index_of(folder, tmp_path / "whole"), sorted((folder / "images").iterdir())[7]
+    broken.write_bytes(broken.read_bytes()[:200])
+    cut = index_of(folder, tmp_path / "cut")
+    wanted = {name: rest for name, *rest in zip(whole["image_id"], whole["split"], whole["fold"], strict=True)}
+    assert wanted.pop(broken.stem) and wanted == {
+        name: rest for name, *rest in zip(cut["image_id"], cut["split"], cut["fold"], strict=True)}  # fmt: skip
+
+
+def test_an_owners_test_split_keeps_its_copies(folder, tmp_path):
+    """Of equal pictures of an owner's split both test images stay, and the training image, which comes first, does not."""
+    edit_table(folder, lambda table: table.assign(split=["train"] * 10 + ["test"] * (len(table) - 10), subject_id=table.index, mask=""))
+    (folder / "structures.csv").unlink()
+    names = pd.read_csv(folder / "metadata.csv")["image"].tolist()
+    for name in (names[20], names[30]):
+        shutil.copy(folder / "images" / names[3], folder / "images" / name)
+    index = index_of(folder, tmp_path)
+    stems = [Path(name).stem for name in names]
+    assert index["image_id"].tolist() == [stem for stem in stems if stem != stems[3]]
+    assert quarantine(tmp_path)["reason"].tolist() == [f"duplicate: the same pixels as {stems[20]}"]
+
+
+def test_too_many_broken_masks_are_an_error(folder, tmp_path):
+    """Masks that are lost beyond max_broken stop the index, as images do; a few are rows of the quarantine."""
+    files = sorted((folder / "masks").glob("*ribs_left.png"))
+    files[0].write_bytes(b"no picture")
+    assert len(index_of(folder, tmp_path)) > 0 and "broken mask" in quarantine(tmp_path)["reason"][0]
+    for file in files[: len(files) // 2]:
+        file.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"masks cannot be used; got .*broken mask.*at most 5%"):
+        index_of(folder, tmp_path / "again")
+
+
+def test_a_run_that_dies_after_the_last_shard_decodes_nothing_again(folder, tmp_path, monkeypatch):
+    """When all images are decoded and the process dies, with the table or while files are hashed, the next run opens no image."""
+    for module, name in ((stage, "_facts"), (artifact, "_hash_files")):
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):
+            patch.setattr(module, name, lambda *_: (_ for _ in ()).throw(MemoryError()))
+            index_of(folder, tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(stage, "decode", lambda *_: pytest.fail("decoded again"))
+            index = index_of(folder, tmp_path)
+        assert not list(index.meta.payload.glob("part-*"))
+        shutil.rmtree(tmp_path / "results")
+
+
+def test_splits_are_published_beside_the_index(folder, tmp_path):
+    """The id lists lie in `splits/` of the index's own folder, where another group's configuration finds them."""
+    index = index_of(folder, tmp_path)
+    listed = splits.read(tmp_path / "results" / "index" / "d" / "splits")
+    assert listed == dict(zip(index["image_id"], index["split"], strict=True))
 
 
 def test_no_patient_is_in_two_splits_or_folds(folder, tmp_path):
@@ -140,8 +195,10 @@ def test_a_duplicate_image_is_quarantined(folder, tmp_path):
     """The same pixels under a second name are indexed once."""
     names = sorted((folder / "images").iterdir())
     shutil.copy(names[0], names[1])
-    index_of(folder, tmp_path)
-    assert "duplicate: the same pixels as " + names[0].stem in quarantine(tmp_path)["reason"][0]
+    index = index_of(folder, tmp_path)
+    reasons = dict(zip(*(quarantine(tmp_path)[name] for name in ("file", "reason")), strict=True))
+    assert reasons[f"images/{names[1].name}"] == f"duplicate: the same pixels as {names[0].stem}"
+    assert names[1].stem not in index["image_id"] and names[0].stem in index["image_id"]
 
 
 def test_a_missing_mask_costs_the_mask_and_not_the_image(folder, tmp_path):

@@ -49,6 +49,17 @@ def test_every_split_and_fold_has_its_share_of_a_rare_finding(seed):
     assert abs(counts - 32 / 5).max() <= 1.6
 
 
+@pytest.mark.parametrize(("change", "share"), [("a patient less", 0.002), ("another finding", 0.02)])
+def test_a_change_elsewhere_moves_few_patients(change, share):
+    """Of 5,000 patients, one that goes moves fewer than 10 others to another split or fold; another finding, of a third of them, 100."""
+    table = patients(5000, {"Hernia": 40, "Effusion": 1500})
+    other = table.drop(index=17) if change == "a patient less" else table.assign(**{"labels.Mass": np.arange(5000) % 3 == 0})
+    before, after = (pd.DataFrame(dict(zip(("split", "fold"), splits.assign(part, 0), strict=True)), index=part["patient_id"])
+                     for part in (table, other))  # fmt: skip
+    moved = (before.loc[after.index] != after).mean()
+    assert (moved < share).all()
+
+
 def test_val_is_carved_out_of_the_owners_train():
     """An owner's test stays as it is; a tenth of the training patients, and of a rare finding among them, becomes val."""
     table = patients(500, {"Hernia": 100})
