@@ -48,9 +48,23 @@ def tables(directory: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
+def checkout(tmp_path_factory) -> Path:
+    """A copy of the working tree's tracked and new files; a test that edits it puts it back."""
+    there = tmp_path_factory.mktemp("checkout")
+    names = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    for name in names:
+        if (ROOT / name).is_file():
+            (there / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, there / name)
+    return there
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, checkout) -> Path:
     directory = tmp_path_factory.mktemp("smoke")
-    snakemake(directory)
+    snakemake(directory, repository=checkout)
     return directory
 
 
@@ -70,9 +84,9 @@ def test_every_table_and_the_report_exist(finished):
     assert "weights not present" in table and "reduced protocol" in table.lower()
 
 
-def test_a_second_run_has_nothing_to_do(finished):
+def test_a_second_run_has_nothing_to_do(finished, checkout):
     """Run again, the workflow finds everything made."""
-    done = snakemake(finished)
+    done = snakemake(finished, repository=checkout)
     assert "Nothing to be done" in done.stdout + done.stderr
 
 
@@ -107,40 +121,27 @@ def test_no_patient_identifier_is_published(finished):
     assert not [name for name in names if name in published]
 
 
-def test_two_runs_give_byte_identical_tables(finished, tmp_path):
-    """A second run from nothing in another folder gives the same tables, byte for byte."""
-    snakemake(tmp_path)
-    assert tables(tmp_path) == tables(finished)
-
-
-@pytest.mark.parametrize("stage", ["radbench.pretrain", "radbench.index", "tasks.segmentation", "stats.compare"])
-def test_a_killed_run_ends_with_the_same_tables(finished, tmp_path, stage):
-    """kill -9 of the workflow and its jobs while a stage runs, then the same command again: the tables of an undisturbed run."""
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "-s",
-        str(ROOT / "Snakefile"),
-        "--cores",
-        "all",
-        "--configfile",
-        str(SMOKE),
-        "--directory",
-        str(tmp_path),
-    ]
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_tables(finished, checkout, tmp_path):
+    """A run from nothing in another folder, killed by kill -9 in four stages, ends with an undisturbed run's tables, byte for byte."""
+    command = [sys.executable, "-m", "snakemake", "-s", str(checkout / "Snakefile"), "--cores", "all", "--configfile", str(SMOKE),
+               "--directory", str(tmp_path), "--rerun-incomplete"]  # fmt: skip
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HF_HOME": str(tmp_path / "hf")}
-    with open(tmp_path / "first.log", "w") as log:
-        process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=log)
-    deadline = time.monotonic() + 600
-    while f"python -m {stage}".encode() not in running(process.pid) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert process.poll() is None, "the run ended before the stage was seen"
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    snakemake(tmp_path, "--unlock")
-    snakemake(tmp_path, "--rerun-incomplete")
+    stages = {"radbench.index", "radbench.pretrain", "tasks.segmentation", "stats.compare"}
+    while stages:
+        with open(tmp_path / "run.log", "a") as log:
+            process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=log)
+        deadline, seen = time.monotonic() + 600, None
+        while seen is None and process.poll() is None and time.monotonic() < deadline:
+            lines = running(process.pid)
+            seen = next((stage for stage in sorted(stages) if f"python -m {stage}".encode() in lines), None)
+            time.sleep(0.1)
+        assert seen and process.poll() is None, f"the run ended before {stages} were seen"
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        snakemake(tmp_path, "--unlock", repository=checkout)
+        stages.remove(seen)
+    snakemake(tmp_path, "--rerun-incomplete", repository=checkout)
     assert tables(tmp_path) == tables(finished)
 
 
@@ -155,19 +156,6 @@ def running(session: int) -> bytes:
             except (OSError, ProcessLookupError):
                 continue
     return b"\n".join(lines)
-
-
-@pytest.fixture
-def checkout(tmp_path) -> Path:
-    """A copy of the working tree's tracked and new files, which a test may edit."""
-    names = subprocess.run(
-        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True
-    ).stdout.split()
-    for name in names:
-        if (ROOT / name).is_file():
-            (tmp_path / "checkout" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, tmp_path / "checkout" / name)
-    return tmp_path / "checkout"
 
 
 NEW_ENCODER = '''"""Mean grey of a 4 x 4 grid: an encoder in one dropped file."""
@@ -194,14 +182,15 @@ class GreyGrid(Encoder):
 def test_dropping_in_an_encoder_adds_its_own_jobs_only(copy, checkout, tmp_path):
     """One new file and one word in the configuration add that encoder's jobs and the tables, and nothing else runs again."""
     config = tmp_path / "with_grey.yaml"
-    shutil.copy(SMOKE, config)
-    snakemake(copy, repository=checkout, config=config)  # the checkout's code paths become the run's own
-    (checkout / "encoders" / "grey_grid.py").write_text(NEW_ENCODER)
     config.write_text(SMOKE.read_text().replace("rad_dino]", "rad_dino, grey_grid]"))
-    planned = jobs(snakemake(copy, "-n", repository=checkout, config=config))
+    (checkout / "encoders" / "grey_grid.py").write_text(NEW_ENCODER)
+    try:
+        planned = jobs(snakemake(copy, "-n", repository=checkout, config=config))
+        done = snakemake(copy, repository=checkout, config=config)
+    finally:
+        (checkout / "encoders" / "grey_grid.py").unlink()
     assert planned == {"all": 1, "features": 2, "linear_probe": 2, "segmentation": 1, "report_model": 1, "report_generation": 1,
                        "compare": 4, "tables": 1, "report": 1}  # fmt: skip
-    done = snakemake(copy, repository=checkout, config=config)
     ran = set(re.findall(r"python -m (radbench\.\w+|tasks\.[\w.]+) .*?--encoder (\w+)", done.stderr + done.stdout))
     assert {name for _, name in ran} <= {"grey_grid"}
     assert "Grey grid" in (copy / "results" / "tables" / "table3.md").read_text()
@@ -209,13 +198,16 @@ def test_dropping_in_an_encoder_adds_its_own_jobs_only(copy, checkout, tmp_path)
 
 def test_a_comment_does_not_throw_work_away(copy, checkout, tmp_path):
     """After a comment in a wrapper its jobs run again, find their keys unchanged, and keep their payloads."""
-    snakemake(copy, repository=checkout)
     before = artifact.read(copy / "results" / "features" / "random_vit" / "phantom")
     stamp = (before.payload / "image.npy").stat().st_mtime_ns
     wrapper = checkout / "encoders" / "random_vit.py"
+    kept = shutil.copy2(wrapper, tmp_path / "random_vit.py")
     wrapper.write_text(wrapper.read_text() + "\n# a remark\n")
-    assert jobs(snakemake(copy, "-n", repository=checkout)).get("features") == 2  # of both data sets, the absent one too
-    snakemake(copy, repository=checkout)
+    try:
+        assert jobs(snakemake(copy, "-n", repository=checkout)).get("features") == 2  # of both data sets, the absent one too
+        snakemake(copy, repository=checkout)
+    finally:
+        shutil.copy2(kept, wrapper)  # with its time
     after = artifact.read(copy / "results" / "features" / "random_vit" / "phantom")
     assert after.fields == before.fields and (after.payload / "image.npy").stat().st_mtime_ns == stamp
 
