@@ -101,13 +101,13 @@ def test_costs_follow_from_the_images_that_are_learned(tmp_path, monkeypatch, ca
 
 def test_operations_of_a_step_are_those_of_its_passes():
     """One step is a target pass of all tokens, a context pass with its backward of 30 %, and four predictor passes with theirs."""
-    protocol = Protocol(image_size=40, patch=4, width=10, depth=2, heads=2, predictor_width=6, predictor_depth=3, predictor_heads=2)
+    protocol = Protocol(image_size=40, patch=4, width=12, depth=2, heads=2, predictor_width=8, predictor_depth=3, predictor_heads=2)
 
     def block(tokens: int, width: int) -> int:
         weights = 2 * tokens * 12 * width**2  # query, key, value, projection (4 w^2), MLP (8 w^2): a product is two operations
         return weights + 2 * 2 * tokens**2 * width  # scores, and their sum over values
 
-    target, context, predictor = 2 * block(100, 10), 3 * 2 * block(30, 10), 4 * 3 * 3 * block(30 + 18, 6)
+    target, context, predictor = 2 * block(100, 12), 3 * 2 * block(30, 12), 4 * 3 * 3 * block(30 + 18, 8)
     assert doctor.step_gflop(protocol) * 1e9 == pytest.approx(target + context + predictor, rel=1e-12)
 
 
