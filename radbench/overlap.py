@@ -5,7 +5,7 @@
 Reads the indexes. By id: the owner says which picture of the other set this is (RSNA's mapping to ChestX-ray14, for one). Exact:
 the stored pixels have the same hash. Near: the same picture in another size, compression or grey curve (radbench.similarity).
 `overlap.csv` counts images per pair of data sets, and per pair of splits within one data set; `pairs.parquet` names them, for the
-owner of the data only: no table or page reads it.
+owner of the data only: no table or page reads it. A killed run goes on with the first pair of data sets that it has not finished.
 """
 
 import argparse
@@ -19,9 +19,12 @@ import pandas as pd
 
 from . import artifact
 from .errors import run_entry_point
+from .parallel import in_parallel, worker_count
 from .progress import Progress
-from .similarity import NEAR, SAME, fingerprint, near_pairs, unpack
+from .similarity import NEAR, SAME, SIDE, correlation, fingerprint, near_pairs, unpack
 from .store import Index
+
+CHUNK = 2048  # pairs of fingerprints held at once: 64 MB
 
 COLUMNS = ("dataset", "other", "split", "other_split", "images", "other_images", "by_id", "exact", "near", "same_patient_id",
            "test_copies", "other_test_copies")  # fmt: skip
@@ -43,11 +46,16 @@ def overlap(datasets: Sequence[str], results: Path = Path("results")) -> artifac
 
     def make(work: Path) -> dict:
         present = {name: Index(results / "index" / name) for name in datasets if name not in absent}
+        prints = {name: Fingerprints(index, work / f"prints-{name}.npy") for name, index in present.items()}
         counts, pairs = [], []
         report = Progress("overlap", len(present) * (len(present) + 1) // 2, "pairs of data sets")
         for one, other in itertools.combinations_with_replacement(present, 2):
-            found = compare(present[one], present[other] if one != other else None)
-            found = found.assign(dataset=one, other=other)
+            part = work / f"part-{one}-{other}.parquet"
+            if not part.exists():
+                whole = compare(present[one], present[other], prints[one], prints[other]).assign(dataset=one, other=other)
+                with artifact.replacing(part) as handle:
+                    whole.to_parquet(handle, index=False)
+            found = pd.read_parquet(part)
             counts += _counts(one, other, present[one], present[other], found)
             pairs.append(found)
             report.add()
@@ -62,7 +70,8 @@ def overlap(datasets: Sequence[str], results: Path = Path("results")) -> artifac
 
     # an absent data set is no parent: it would make all of this a gap, and what is there can be compared without it
     gone = {name: metas[name].fingerprint for name in absent}
-    found = artifact.build(results / "overlap", kind="overlap", make=make, publish=("overlap.csv",),
+    found = artifact.build(results / "overlap", kind="overlap", make=make, publish=("overlap.csv",), resumable=True,
+                           scratch=["prints-*.npy", "part-*.parquet"],
                            parents=[meta for name, meta in metas.items() if name not in absent],
                            key_parts={"datasets": list(datasets), "absent": gone,
                                       "source": artifact.source_hash("radbench.overlap")})  # fmt: skip
@@ -71,20 +80,19 @@ def overlap(datasets: Sequence[str], results: Path = Path("results")) -> artifac
     return found
 
 
-def compare(one: Index, other: Index | None) -> pd.DataFrame:
-    """Copies between two data sets, or (other None) within one; a row per pair."""
-    right = one if other is None else other
-    named = [] if other is None else _by_id(one, right)
-    exact = _equal(one["sha256"], right["sha256"], other is None)
-    near = near_pairs(unpack(list(one["dhash"])), None if other is None else unpack(list(right["dhash"])))
+def compare(one: Index, right: Index, left_prints: "Fingerprints", right_prints: "Fingerprints") -> pd.DataFrame:
+    """Copies between two data sets, or (the same twice) within one; a row per pair."""
+    within = one is right
+    named = [] if within else _by_id(one, right)
+    exact = _equal(one["sha256"], right["sha256"], within)
+    near = near_pairs(unpack(list(one["dhash"])), None if within else unpack(list(right["dhash"])), workers=worker_count())
     known = {(int(row), int(col)) for row, col in exact}
-    left_prints, right_prints = _Fingerprints(one), _Fingerprints(right)
     rows = [(*pair, "id", 0, np.nan) for pair in named] + [(*pair, "exact", 0, 1.0) for pair in sorted(known)]
-    for row, col, bits in near.tolist():
-        if (row, col) not in known:
-            correlation = float(np.mean(left_prints[row] * right_prints[col]))
-            if correlation >= SAME:
-                rows.append((row, col, "near", bits, correlation))
+    for start in range(0, len(near), CHUNK):
+        pairs = near[start : start + CHUNK]
+        alike = correlation(left_prints[pairs[:, 0]], right_prints[pairs[:, 1]])
+        rows += [(row, col, "near", bits, value) for (row, col, bits), value in zip(pairs.tolist(), alike.tolist(), strict=True)
+                 if value >= SAME and (row, col) not in known]  # fmt: skip
     lefts, rights = ([entry[k] for entry in rows] for k in (0, 1))
     return pd.DataFrame({
         "image_id": one["image_id"][lefts], "split": one["split"][lefts], "other_image_id": right["image_id"][rights],
@@ -93,16 +101,26 @@ def compare(one: Index, other: Index | None) -> pd.DataFrame:
     })  # fmt: skip
 
 
-class _Fingerprints:
-    """Fingerprints of the rows that are asked for, each made once."""
+class Fingerprints:
+    """Fingerprints of the images that are asked for, each made once and kept in a file (8 KB an image): memory does not grow with them."""
 
-    def __init__(self, index: Index):
-        self._index, self._made = index, {}
+    def __init__(self, index: Index, file: Path):
+        self._index, shape = index, (len(index), SIDE**2)
+        if file.exists():  # of a run that was killed
+            self._made = np.lib.format.open_memmap(file, mode="r+")
+        else:
+            self._made = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint16, shape=shape)
 
-    def __getitem__(self, row: int) -> np.ndarray:
-        if row not in self._made:
-            self._made[row] = fingerprint(self._index.pixels(row))
-        return self._made[row]
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """(n, 4096) fingerprints of rows (n,) of the index."""
+        wanted = np.unique(rows)
+        missing = wanted[(self._made[wanted] == 0).any(axis=1)].tolist()  # no rank is 0; some are where writing it was cut short
+        for row, made in zip(missing, in_parallel(self._make, missing, worker_count()), strict=True):
+            self._made[row] = made
+        return np.asarray(self._made[rows])
+
+    def _make(self, row: int) -> np.ndarray:
+        return fingerprint(self._index.pixels(row))
 
 
 def _by_id(one: Index, other: Index) -> list[tuple[int, int]]:
@@ -116,7 +134,7 @@ def _by_id(one: Index, other: Index) -> list[tuple[int, int]]:
 
 
 def _equal(one: np.ndarray, other: np.ndarray, within: bool) -> np.ndarray:
-    """(pairs, 2) rows with the same hash. Within one data set there are none: the index keeps one image per hash."""
+    """(pairs, 2) rows with the same hash. Within one data set the index keeps none on two sides of a split."""
     if within:
         return np.empty((0, 2), dtype=np.int64)
     merged = pd.merge(pd.DataFrame({"hash": one, "row": np.arange(len(one))}), pd.DataFrame({"hash": other, "col": np.arange(len(other))}))

@@ -7,18 +7,18 @@ above 0.95; copies that were scaled to a quarter, compressed at quality 30 to 80
 bits and have 0.99 or more (tests/radbench/test_similarity.py).
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 from scipy.stats import rankdata
 
 from .image import resize
+from .parallel import in_parallel
 
 BITS = 256
 NEAR = 24  # bits; at most so many differ between copies of one picture
 SAME = 0.98  # rank correlation of 64 x 64 reductions, from which on two pictures are copies
-BANDS = 32  # of 8 bits: more bands than NEAR, so two hashes at that distance agree in at least one (pigeonhole)
-BLOCK = 4_000_000  # candidate pairs compared at once
+SIDE = 64  # of the reduction that is ranked
+WORDS = (0, 2, 1, 3)  # of 64 bits; the first two differ most between radiographs, and leave 0.4 % of the pairs for the others to judge
+ROWS, COLS = 64, 4096  # hashes compared at once: what a core's cache holds
 
 
 def dhash(pixels: np.ndarray) -> bytes:
@@ -28,9 +28,17 @@ def dhash(pixels: np.ndarray) -> bytes:
 
 
 def fingerprint(pixels: np.ndarray) -> np.ndarray:
-    """(4096,) float32 ranks of a 64 x 64 reduction, standardised: the mean product of two of them is their rank correlation."""
-    ranks = rankdata(resize(pixels, 64, 64, "box"))
-    return ((ranks - ranks.mean()) / max(ranks.std(), 1e-12)).astype(np.float32)
+    """(4096,) uint16: twice the ranks of a 64 x 64 reduction, ties at their mean. None is 0."""
+    return np.rint(2 * rankdata(resize(pixels, SIDE, SIDE, "box"))).astype(np.uint16)
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(n,) rank correlations of fingerprints (n, 4096), row by row; 0 for a picture without any contrast."""
+    sides = []
+    for prints in (one, other):
+        ranks = prints - np.float32(SIDE**2 + 1)  # twice the mean of all ranks
+        sides.append(ranks / np.maximum(np.sqrt(np.einsum("ij,ij->i", ranks, ranks)), np.float32(1e-6))[:, None])
+    return np.einsum("ij,ij->i", *sides)
 
 
 def unpack(hashes: list[str]) -> np.ndarray:
@@ -43,32 +51,31 @@ def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.bitwise_count(one ^ other).sum(axis=1, dtype=np.int64)
 
 
-def near_pairs(one: np.ndarray, other: np.ndarray | None = None, limit: int = NEAR) -> np.ndarray:
-    """(pairs, 3): row in ``one``, row in ``other`` and distance, of all pairs at most ``limit`` < BANDS bits apart.
+def near_pairs(one: np.ndarray, other: np.ndarray | None = None, limit: int = NEAR, workers: int = 1) -> np.ndarray:
+    """(pairs, 3), sorted: row in ``one``, row in ``other`` and distance, of all pairs at most ``limit`` bits apart.
 
-    Without ``other`` the pairs (i, j), i < j, within ``one``. Only rows that share a band are compared; no pair is missed.
+    Without ``other`` the pairs (i, j), i < j, within ``one``. Every pair is compared: radiographs are so alike that an index over parts of
+    the hash leaves all of them, and costs sixty times as much (docs/performance.md).
     """
     within = other is None
-    right = one if within else other
-    found: dict[tuple[int, int], int] = {}
-    for band in range(BANDS):
-        for rows, cols in _candidates(one[:, band], right[:, band]):
-            kept = rows < cols if within else slice(None)
-            rows, cols = rows[kept], cols[kept]
-            bits = distance(one[rows], right[cols])
-            near = bits <= limit
-            found.update(zip(zip(rows[near].tolist(), cols[near].tolist(), strict=True), bits[near].tolist(), strict=True))
-    pairs = sorted((*pair, bits) for pair, bits in found.items())
-    return np.array(pairs, dtype=np.int64).reshape(-1, 3)
+    left = [np.ascontiguousarray(np.ascontiguousarray(one).view(np.uint64)[:, word]) for word in WORDS]
+    right = left if within else [np.ascontiguousarray(np.ascontiguousarray(other).view(np.uint64)[:, word]) for word in WORDS]
 
+    def stripe(top: int) -> list[np.ndarray]:
+        found = []
+        for start in range(top if within else 0, len(right[0]), COLS):
+            far = np.zeros((len(left[0][top : top + ROWS]), len(right[0][start : start + COLS])), dtype=np.uint8)
+            for word in (0, 1):
+                far += np.bitwise_count(left[word][top : top + ROWS, None] ^ right[word][None, start : start + COLS])
+            places = np.flatnonzero(far <= limit)
+            rows, cols = np.divmod(places, far.shape[1])
+            bits, rows, cols = far.ravel()[places].astype(np.int64), rows + top, cols + start
+            for word in (2, 3):
+                bits += np.bitwise_count(left[word][rows] ^ right[word][cols])
+            kept = (bits <= limit) & ((rows < cols) | (not within))
+            found.append(np.stack([rows[kept], cols[kept], bits[kept]], axis=1))
+        return found
 
-def _candidates(left: np.ndarray, right: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Blocks of all pairs of rows with the same byte."""
-    order_left, order_right = np.argsort(left, kind="stable"), np.argsort(right, kind="stable")
-    for value in np.intersect1d(left, right):
-        rows = order_left[slice(*np.searchsorted(left[order_left], [value, int(value) + 1]))]
-        cols = order_right[slice(*np.searchsorted(right[order_right], [value, int(value) + 1]))]
-        step = max(1, BLOCK // len(cols))
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
-            yield np.repeat(part, len(cols)), np.tile(cols, len(part))
+    found = [part for parts in in_parallel(stripe, range(0, len(one), ROWS), workers) for part in parts]
+    pairs = np.concatenate([np.empty((0, 3), dtype=np.int64), *found])
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
