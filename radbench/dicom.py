@@ -72,27 +72,34 @@ def read(content: bytes, where: object, intensity: str = "range") -> Frame:
             not finite; `error.what` is the reason for quarantine.csv.
     """
     import pydicom
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
     try:
         dataset = pydicom.dcmread(io.BytesIO(content), force=True)
+    except MemoryError:
+        raise
     except Exception as error:  # pydicom raises many unrelated classes for damaged headers
         raise DataError(where, f"not a DICOM file ({type(error).__name__}: {error})") from None
-    if "PixelData" not in dataset:
-        raise DataError(where, "DICOM without pixel data" if len(dataset) else "not an image")
-    _check(dataset, where)
     try:
-        codes, stored = coded(_decoded(dataset))
-        values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float64)
-        if intensity == "window" and ("WindowCenter" in dataset or "VOILUTSequence" in dataset):
-            table = bool(dataset.get("VOILUTSequence"))  # whose entries are numbered, and which goes before a window (pydicom's prefer_lut)
-            values = np.asarray(apply_voi_lut(np.rint(values).astype(np.int64) if table else values, dataset, index=0), dtype=np.float64)
-    except DataError:
+        return _frame(dataset, where, intensity)
+    except (DataError, MemoryError):
         raise
-    except Exception as error:  # the decoders raise a dozen unrelated classes for damaged streams
+    except Exception as error:  # a header is parsed where it is asked for, and the decoders raise a dozen unrelated classes, too
         raise DataError(
             where, f"DICOM that cannot be decoded ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
         ) from None
+
+
+def _frame(dataset, where: object, intensity: str) -> Frame:
+    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+
+    if "PixelData" not in dataset:
+        raise DataError(where, "DICOM without pixel data" if len(dataset) else "not an image")
+    _check(dataset, where)
+    codes, stored = coded(_decoded(dataset))
+    values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float64)
+    if intensity == "window" and ("WindowCenter" in dataset or "VOILUTSequence" in dataset):
+        table = bool(dataset.get("VOILUTSequence"))  # whose entries are numbered, and which goes before a window (pydicom's prefer_lut)
+        values = np.asarray(apply_voi_lut(np.rint(values).astype(np.int64) if table else values, dataset, index=0), dtype=np.float64)
     if codes.shape != (int(dataset.Rows), int(dataset.Columns)):
         raise DataError(where, f"DICOM of shape {codes.shape} where the header says {dataset.Rows} x {dataset.Columns}")
     if not np.isfinite(values).all():
@@ -141,7 +148,14 @@ def _decoded(dataset) -> np.ndarray:
     """Stored values (H, W), sign and unused bits taken care of."""
     syntax = str(dataset.file_meta.TransferSyntaxUID)
     if syntax not in JPEG | JPEG_LS | JPEG_2000:
-        return np.squeeze(dataset.pixel_array)
+        # pydicom takes the low BitsStored bits; old files have theirs on top, with something else, or nothing, below
+        kept, high = int(dataset.BitsStored), int(dataset.HighBit)
+        if not kept <= high < int(dataset.BitsAllocated):
+            return np.squeeze(dataset.pixel_array)
+        dataset.BitsStored = high + 1
+        pixels = np.squeeze(dataset.pixel_array) >> (high + 1 - kept)
+        dataset.BitsStored = kept
+        return pixels
     import imagecodecs
     from pydicom.encaps import generate_frames
 

@@ -10,8 +10,6 @@ import dataclasses
 import functools
 import hashlib
 import io
-import struct
-import zlib
 from pathlib import Path
 from typing import Protocol
 
@@ -98,6 +96,8 @@ def _decode_picture(content: bytes, where: Source, intensity: str) -> Decoded:
             picture.load()
             if mode in ("I;16", "I;16B", "I;16L", "I"):
                 pixels, bits = np.asarray(picture), 16
+            elif name == "PNG" and content[24] == 16:  # the depth in its header: of several channels Pillow reads the upper halves alone
+                pixels, bits = _grey_of_deep(content), 16
             elif mode == "F":
                 raise DataError(where, "floating-point image", expected="8 or 16 bits per pixel")
             else:
@@ -108,12 +108,23 @@ def _decode_picture(content: bytes, where: Source, intensity: str) -> Decoded:
         raise DataError(where, "not an image") from None
     except Image.DecompressionBombError as error:
         raise DataError(where, f"absurd size ({error})") from None
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, zlib.error, struct.error) as error:  # Pillow raises all of these
+    except Exception as error:  # Pillow's plug-ins raise a dozen unrelated classes, memory errors for lengths that are damaged among them
         raise DataError(where, f"truncated or damaged ({error})") from None
     if bits == 16:
         codes, values = dicom.coded(pixels)
         pixels = _stretched(codes, values.clip(*np.percentile(pixels, [1, 99])) if intensity == "percentile" else values, bits)
     return Decoded(pixels, bits, "MONOCHROME2", name)
+
+
+def _grey_of_deep(content: bytes) -> np.ndarray:
+    """(H, W) uint16 of a PNG of several 16-bit channels: the grey one, or of three that differ the luma; transparency is passed over."""
+    import imagecodecs
+
+    channels = imagecodecs.png_decode(content)
+    colours = channels[..., : 1 if channels.shape[2] == 2 else 3].astype(np.uint32)
+    if (colours == colours[..., :1]).all():
+        return channels[..., 0]
+    return ((colours * np.array([299, 587, 114], dtype=np.uint32)).sum(axis=2, dtype=np.uint32) // 1000).astype(np.uint16)
 
 
 def _grey(picture: Image.Image) -> np.ndarray:

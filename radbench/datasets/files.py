@@ -12,6 +12,7 @@ Names are compared without regard to case; hidden files and `__MACOSX` are passe
 import collections
 import functools
 import io
+import itertools
 import os
 import re
 import tarfile
@@ -32,6 +33,7 @@ MAX_MEMBERS = 3_000_000  # of one archive
 MAX_NESTED = 2**30  # bytes of all archives within archives below one root, which are held in memory
 MAX_RATIO = 1000  # of unpacked to packed size, above MIN_BOMB
 MIN_BOMB = 2**26
+PLACES = ("extracted", "archived", "nested", "compressed")  # in the order in which they are looked into
 PASSED_OVER = 64  # members of a compressed tar kept in memory after they were passed, for threads that come a little late
 
 
@@ -271,29 +273,33 @@ class Lookup:
     def __init__(self, tree: Tree, depth: int, suffixes: Iterable[str] | None):
         self.tree, self.depth = tree, depth
         self.suffixes = tuple(suffix.lower() for suffix in suffixes) if suffixes is not None else None
-        self.extracted = self._keys(tree.extracted)
+        self._rivals: dict[str, dict[str, list[str]]] = {}  # by place and key
+        self.extracted = self._keys("extracted")
         self._asked: set[str] = set()
 
     @functools.cached_property
     def archived(self) -> dict[str, str]:
-        return self._keys(self.tree.archived)
+        return self._keys("archived")
 
     @functools.cached_property
     def nested(self) -> dict[str, str]:
-        return self._keys(self.tree.nested)
+        return self._keys("nested")
 
     @functools.cached_property
     def compressed(self) -> dict[str, str]:
-        return self._keys(self.tree.compressed)
+        return self._keys("compressed")
 
-    def _keys(self, files: Iterable[str]) -> dict[str, str]:
-        """{key: path below the root}; of two files with one key that with the earlier suffix, then path."""
+    def _keys(self, place: str) -> dict[str, str]:
+        """{key: path below the root}; of two files with one key that with the earlier suffix, then path; of one suffix: `_rivals`."""
         found: dict[str, str] = {}
+        rivals = self._rivals[place] = {}
         for suffix in self.suffixes or ("",):
-            for relative in files:
+            for relative in getattr(self.tree, place):
                 folded = relative.casefold()
                 if folded.endswith(suffix):
-                    found.setdefault(self._key(folded), relative)
+                    first = found.setdefault(key := self._key(folded), relative)
+                    if first is not relative and first.casefold().endswith(suffix):
+                        rivals.setdefault(key, [first]).append(relative)
         return found
 
     def _key(self, name: str) -> str:
@@ -305,12 +311,39 @@ class Lookup:
         guard(self.tree.root, listed)
         key = self._key(listed.replace("\\", "/"))
         self._asked.add(key)
-        if key in self.extracted:
-            return self.tree.root / self.extracted[key]
-        for place in ("archived", "nested", "compressed"):
+        for place in PLACES:
             if key in getattr(self, place):
-                return getattr(self.tree, place)[getattr(self, place)[key]]
+                return self._file(place, self._chosen(place, key, listed) if key in self._rivals[place] else getattr(self, place)[key])
         return None
+
+    def _file(self, place: str, relative: str) -> File:
+        return self.tree.root / relative if place == "extracted" else getattr(self.tree, place)[relative]
+
+    def _chosen(self, place: str, key: str, listed: str) -> str:
+        """Of several files with one key that whose path ends as listed; of equal ones the first.
+
+        Raises:
+            DataError: they are of other sizes, so that one is a reduced or another copy, and the listed path does not say which is meant.
+        """
+        folders = listed.casefold().replace("\\", "/").split("/")[-2::-1]  # of the listed path, from the last one on
+
+        def agreement(name: str) -> int:
+            pairs = zip(name.casefold().split("/")[-2::-1], folders, strict=False)
+            return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+        best = max(map(agreement, self._rivals[place][key]))
+        alike = [name for name in self._rivals[place][key] if agreement(name) == best]
+        files = [self._file(place, name) for name in alike]
+        sizes = {file.stat().st_size if isinstance(file, Path) else file.size for file in files}
+        if len(sizes) > 1:
+            raise DataError(self.tree.root, f"{listed} is there {len(alike)} times, in different sizes", got=alike[:4], expected="one",
+                            fix="point `root` at the one that is meant, or move the others away")  # fmt: skip
+        return alike[0]
+
+    def held(self, listed: Iterable[str]) -> int:
+        """How many of the listed files there are, in the first place that has any."""
+        keys = {self._key(name) for name in listed}
+        return next((count for place in PLACES if (count := len(keys & getattr(self, place).keys()))), 0)
 
     def found_or_listed(self, listed: str) -> File:
         """The file, or the path at which it would be: radbench.index then reports it as missing."""
@@ -322,22 +355,32 @@ class Lookup:
         `but`: not those whose path below the root contains this regular expression.
         """
         left: dict[str, File] = {}
-        for place in ("extracted", "archived", "nested"):
+        for place in PLACES[:3]:
             for key, relative in self.__dict__.get(place, {}).items():
                 if key not in self._asked and not (but and re.search(but, relative, re.IGNORECASE)):
-                    left.setdefault(key, self.tree.root / relative if place == "extracted" else getattr(self.tree, place)[relative])
+                    left.setdefault(key, self._file(place, relative))
         return [unlisted(key, left[key]) for key in sorted(left)]
 
     def __len__(self) -> int:
         return len(self.extracted) or len(self.archived) or len(self.nested) or len(self.compressed)
 
     def items(self) -> list[tuple[str, File]]:
-        """(key, file) of every file, extracted and archived, in order of path."""
-        found: dict[str, File] = {key: self.tree.compressed[relative] for key, relative in self.compressed.items()}
-        found |= {key: self.tree.nested[relative] for key, relative in self.nested.items()}
-        found |= {key: self.tree.archived[relative] for key, relative in self.archived.items()}
-        found |= {key: self.tree.root / relative for key, relative in self.extracted.items()}
+        """(key, file) of every file, in order of path. Of an archive only what does not lie extracted too, in a folder of one name."""
+        found: dict[str, File] = {}
+        known: set[str] = set()
+        for place in PLACES:
+            here = {
+                key: relative for key, relative in getattr(self, place).items() if self._end(relative) not in known and key not in found
+            }
+            found |= {key: self._file(place, relative) for key, relative in here.items()}
+            known |= {self._end(relative) for relative in here.values()}
         return sorted(found.items(), key=lambda pair: pair[0])
+
+    @staticmethod
+    def _end(relative: str) -> str:
+        """The name and the folder that it lies in, not counting an archive as one."""
+        parts = relative.casefold().split("/")[-2:]
+        return parts[-1] if parts[0].endswith((*ARCHIVES, *COMPRESSED)) else "/".join(parts)
 
 
 def opened(file: File) -> BinaryIO:

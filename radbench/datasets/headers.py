@@ -7,21 +7,28 @@ from pathlib import Path
 from . import columns
 from .files import File, opened
 
+WANTED = ("ViewPosition", "PatientSex", "PatientAge")
 VIEWS = {"PA": "PA", "AP": "AP", "LL": "LATERAL", "RL": "LATERAL", "LATERAL": "LATERAL"}
 
 
-def read(file: File, otherwise: str = "UNKNOWN") -> tuple[str, str, float]:
-    """View, sex and age (years). A picture, or a header that says nothing or cannot be read, has the view `otherwise`."""
+def read(file: File, otherwise: str = "UNKNOWN", unread: str | None = None) -> tuple[str, str, float]:
+    """View, sex and age (years). A picture, or a header that says nothing, has the view `otherwise`.
+
+    A file that is not there, or without a header that can be read, has the view `unread` where that is given.
+    """
     import pydicom
 
     if isinstance(file, Path) and not file.is_file():  # not there, or a pipe, which would be waited for
-        return otherwise, "", math.nan
+        return otherwise if unread is None else unread, "", math.nan
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # ages are written "58", which the standard would write "058Y"
             with opened(file) as source:
-                tags = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=["ViewPosition", "PatientSex", "PatientAge"])
-            view, sex, age = (str(tags.get(name, "") or "") for name in ("ViewPosition", "PatientSex", "PatientAge"))
+                # force: de-identifiers cut the preamble off, and radbench.dicom reads such files
+                tags = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=[*WANTED, "Rows"], force=True)
+            if "Rows" not in tags:
+                raise ValueError("no header of an image")
+            view, sex, age = (str(tags.get(name, "") or "") for name in WANTED)
     except Exception:  # radbench.index says what is wrong with the file; here only its header is of interest
-        return otherwise, "", math.nan
+        return otherwise if unread is None else unread, "", math.nan
     return VIEWS.get(view.strip().upper(), otherwise), columns.sex(sex), columns.age(age)

@@ -42,7 +42,7 @@ class Options:
 
     labels: Sequence[str] = ()  # all fourteen, when their table is there
     labeler: str = "chexpert"  # or negbio; or radiologist: 2.1.0's read of part of the test set, others stay blank
-    source: str = "auto"  # jpg, png (a conversion of your own) or dicom; auto: the first of these of which there is an image
+    source: str = "auto"  # jpg, png (a conversion of your own) or dicom; auto: that of which most of the images are there
     section: str = "findings"  # the text of `report`: findings, impression, last_paragraph, comparison, or none
     frontal_only: bool = False  # AP and PA
 
@@ -58,7 +58,7 @@ def records(root: Path, options: Options) -> list[Record]:
     columns.choice(root, "section", options.section, (*mimic_sections.WRITTEN, "none"))
     tree = Tree(root)
     table = _images(tree)
-    source = _source(tree, options.source)
+    source = _source(tree, options.source, table["dicom_id"])
     files = tree.lookup(1, SUFFIXES[source])
     labels = _labels(tree, options)
     has_views = "ViewPosition" in table.columns
@@ -69,12 +69,13 @@ def records(root: Path, options: Options) -> list[Record]:
     for row in table.to_dict("records"):
         image, subject, study = row["dicom_id"], row["subject_id"], row["study_id"]
         path = files.found_or_listed(f"files/p{subject[:2]}/p{subject}/s{study}/{image}{SUFFIXES[source][0]}")
-        view = VIEWS.get(row["ViewPosition"].upper(), "OTHER") if has_views else headers.read(path)[0]
+        # one that is missing or damaged, and says nothing of its view, goes on, and is quarantined
+        view = VIEWS.get(row["ViewPosition"].upper(), "OTHER") if has_views else headers.read(path, unread="")[0]
         found.append(Record(
-            image_id=image, patient_id=subject, study_id=study, view=view, split=row["split"], site="", sex="",
+            image_id=image, patient_id=subject, study_id=study, view=view or "UNKNOWN", split=row["split"], site="", sex="",
             age=math.nan, path=path,
             labels=(labels or {}).get(study, blank), masks=(), report=reports.get(study, ""),
-            left_out=frontal_only(options.frontal_only, view),
+            left_out=frontal_only(options.frontal_only and bool(view), view),
         ))  # fmt: skip
     return found + files.unlisted()
 
@@ -111,11 +112,11 @@ def _images(tree: Tree) -> pd.DataFrame:
     return table
 
 
-def _source(tree: Tree, asked: str) -> str:
+def _source(tree: Tree, asked: str, listed: pd.Series) -> str:
     columns.choice(tree.root, "source", asked, ("auto", *SUFFIXES))
-    for source in SUFFIXES if asked == "auto" else (asked,):
-        if len(tree.lookup(1, SUFFIXES[source])):
-            return source
+    held = {source: tree.lookup(1, SUFFIXES[source]).held(listed) for source in (SUFFIXES if asked == "auto" else (asked,))}
+    if any(held.values()):
+        return max(held, key=held.get)
     raise tree.missing(f"{'/'.join(SUFFIXES) if asked == 'auto' else asked} image below it", "download `files/`, or set options.source")
 
 

@@ -163,7 +163,8 @@ def _images(
     tree: Tree, folder: str, wanted: set[str]
 ) -> tuple[dict[str, File], dict[str, tuple[str, str, str]], dict[str, tuple[int, int]]]:
     """By dicom_id: the image; (patient, study, view); (rows, columns) of the DICOM."""
-    there = tree.root / (os.path.relpath(folder, tree.root) if os.path.isabs(folder) else folder)
+    # relative, so that a row names no path of this machine; from where the root really is, because ".." leaves the target of a link
+    there = tree.root / (os.path.relpath(folder, os.path.realpath(tree.root)) if os.path.isabs(folder) else folder)
     images, facts, sizes = {}, {}, {}
     for place in [tree] + ([Tree(there)] if there.is_dir() else []):
         for _, file in place.lookup(99, (".jpg", ".jpeg", ".png", ".dcm", ".dicom")).items():

@@ -18,7 +18,9 @@ from .files import Tree
 LABELS = ()
 RELEASES = {"1.0": {"images": 273_004, "patients": 109_487, "studies": 160_000}}
 SPLITS = {"train": "train", "valid": "val", "test": "test"}
-VIEWS = {"PA": "PA", "AP": "AP", "LATERAL": "LATERAL", "LL": "LATERAL", "RL": "LATERAL", "FRONTAL": "FRONTAL"}  # others: UNKNOWN
+VIEWS = {"PA": "PA", "POSTERO_ANTERIOR": "PA", "AP": "AP", "ANTERO_POSTERIOR": "AP", "LATERAL": "LATERAL", "LL": "LATERAL", "RL": "LATERAL",
+         "FRONTAL": "FRONTAL", "AP (KUB)": "OTHER"}  # others: UNKNOWN  # fmt: skip
+NO_TEXT = {"none", "nan", "empty", "n/a"}  # what stands for a section that is not there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +60,11 @@ def records(root: Path, options: Options) -> list[Record]:
                     raise DataError(file, f"the path {listed!r}", expected="../deid_png/<Patient>/<Accession>/…")
                 meant = VIEWS.get(str(view).upper(), "UNKNOWN")
                 text = study.get(options.section.capitalize())
+                text = " ".join(text.split()) if isinstance(text, str) else ""
                 found.append(Record(
                     image_id=parts[-1].rsplit(".", 1)[0], patient_id=parts[1], study_id=f"{parts[1]}/{parts[2]}", view=meant,
                     split=SPLITS[name], site="", sex="", age=math.nan, path=files.found_or_listed("/".join(parts)), labels={}, masks=(),
-                    report=" ".join(text.split()) if isinstance(text, str) else "",
+                    report="" if text.lower().rstrip(".") in NO_TEXT else text,
                     left_out=frontal_only(options.frontal_only, meant),
                 ))  # fmt: skip
     if not len(files):

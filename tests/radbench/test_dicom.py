@@ -187,3 +187,36 @@ def test_no_person_is_in_what_is_kept():
     frame = dicom.read(content(dataset()), "here")
     assert "DOE" not in repr(frame) and "4711" not in repr(frame)
     assert set(vars(frame)) == {"codes", "values", "bits", "photometric", "transfer_syntax"}
+
+
+@pytest.mark.parametrize(("bits", "high"), [(12, 15), (10, 13), (12, 11)])
+def test_bits_are_taken_where_the_header_says_they_lie(bits, high):
+    """Stored numbers that lie above the lowest bit, with anything below them, are those numbers."""
+    below = high + 1 - bits
+    numbers = PIXELS >> (12 - bits)
+    packed = (numbers << below) | (np.arange(PIXELS.size, dtype=np.uint16).reshape(PIXELS.shape) & ((1 << below) - 1))
+    frame = dicom.read(content(dataset(packed, BitsStored=bits, HighBit=high)), "here")
+    np.testing.assert_array_equal(frame.pixels, numbers)
+
+
+@pytest.mark.parametrize(("tag", "vr", "value"), [
+    (0x00280008, "IS", b"abc "), (0x00280008, "IS", b"1\\2 "), (0x00280010, "US", b"\x60\0\x60\0"), (0x00280120, "US", b"\0\0\1"),
+    (0x00280101, "US", b"\x0c"), (0x00281053, "DS", b"x "), (0x00280010, "\x55\xaa", b"\x60\0"),
+])  # fmt: skip
+def test_a_damaged_tag_is_a_reason_for_the_quarantine(tag, vr, value):
+    """A value that its kind does not allow, and a kind that there is not, end in a DataError or in a picture, never in pydicom's error."""
+    whole = content(dataset(NumberOfFrames=1, PixelPaddingValue=0, RescaleSlope=1, RescaleIntercept=0))
+    place = whole.index(tag.to_bytes(4, "little")[2:] + tag.to_bytes(4, "little")[:2])
+    length = int.from_bytes(whole[place + 6 : place + 8], "little")
+    damaged = whole[: place + 4] + vr.encode("latin-1") + len(value).to_bytes(2, "little") + value + whole[place + 8 + length :]
+    try:
+        assert decode(File(damaged)).pixels.ndim == 2
+    except DataError as error:
+        assert "DICOM" in error.what or "absurd" in error.what or "not an image" in error.what
+
+
+def test_a_full_memory_is_no_reason_for_the_quarantine(monkeypatch):
+    """When the memory is full the run ends; the file that was being decoded is not called damaged."""
+    monkeypatch.setattr(dicom, "_decoded", lambda dataset: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(MemoryError):
+        dicom.read(content(dataset()), "here")

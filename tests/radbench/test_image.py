@@ -1,5 +1,6 @@
 """Resizers are the field's, up to rounding to grey levels."""
 
+import imagecodecs
 import numpy as np
 import pytest
 import torch
@@ -116,3 +117,27 @@ def test_a_colour_multiframe_dicom_is_refused(tmp_path):
     dataset.save_as(tmp_path / "c.dcm", enforce_file_format=True)
     with pytest.raises(DataError, match=r"DICOM in colour \(RGB\).*one grey frame"):
         decode(tmp_path / "c.dcm")
+
+
+def test_sixteen_bits_of_several_channels_are_sixteen_bits():
+    """A 16-bit PNG of grey with alpha, RGB or RGBA with equal channels gives the picture of its grey PNG; other colours give their luma."""
+    picture = (PICTURE * 4000).astype(np.uint16)
+    clear = np.full_like(picture, 65535)
+    wanted = decode(Bytes(imagecodecs.png_encode(picture)))
+    for channels in ([picture, clear], [picture] * 3, [picture] * 3 + [clear]):
+        found = decode(Bytes(imagecodecs.png_encode(np.dstack(channels))))
+        np.testing.assert_array_equal(found.pixels, wanted.pixels)
+        assert found.bits == 16
+    red, green, blue = (np.random.default_rng(seed).integers(0, 65536, picture.shape, dtype=np.uint16) for seed in range(3))
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    found = decode(Bytes(imagecodecs.png_encode(np.dstack([red, green, blue])))).pixels
+    np.testing.assert_allclose(found, (luma - luma.min()) / (luma.max() - luma.min()) * 65535, atol=2)
+
+
+class Bytes:
+    """What `decode` takes, without a disk."""
+
+    name, suffix = "image.png", ".png"
+
+    def __init__(self, content: bytes):
+        self.read_bytes = lambda: content

@@ -209,3 +209,25 @@ def test_what_is_missing_is_said_with_what_lies_there(tmp_path):
         Tree(tmp_path).one(r"t\.csv", "t.csv")
     with pytest.raises(DataError, match="no such folder"):
         Tree(tmp_path / "none")
+
+
+def test_a_reduced_copy_beside_the_release_is_not_taken_for_it(tmp_path):
+    """Of files of one name that in the listed folders is found; of two equally near ones of other sizes neither, and both are named."""
+    put(tmp_path / "images-224" / "a.png", b"small")
+    put(tmp_path / "images_001" / "images" / "a.png", b"the whole picture")
+    assert Tree(tmp_path).lookup(1, (".png",)).find("images_001/images/a.png").read_bytes() == b"the whole picture"
+    with pytest.raises(
+        DataError, match=r"a\.png is there 2 times, in different sizes; got \['images-224/a\.png', 'images_001/images/a\.png'\]"
+    ):
+        Tree(tmp_path).lookup(1, (".png",)).find("a.png")
+    put(tmp_path / "images-224" / "a.png", b"the whole picture")
+    assert Tree(tmp_path).lookup(1, (".png",)).find("a.png").read_bytes() == b"the whole picture"
+
+
+def test_an_archive_beside_its_extracted_folder_gives_nothing_twice(tmp_path):
+    """Of an archive only the files count that do not lie extracted in a folder of the same name, wherever the two are."""
+    put(tmp_path / "Owner.zip", zipped({"Owner/masks/a.png": b"packed", "Owner/masks/b.png": b"packed", "a.png": b"packed"}))
+    put(tmp_path / "moved" / "masks" / "a.png", b"extracted")
+    found = [(str(file.relative_to(tmp_path)), file.read_bytes()) for _, file in Tree(tmp_path).lookup(99, (".png",)).items()]
+    assert sorted(found) == [("Owner.zip/Owner/masks/b.png", b"packed"), ("Owner.zip/a.png", b"packed"),
+                             ("moved/masks/a.png", b"extracted")]  # fmt: skip

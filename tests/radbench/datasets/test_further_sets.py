@@ -1,13 +1,17 @@
 """Data sets beyond the paper: layouts, codings and masks, against the pictures they were made of."""
 
 import json
+import math
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from radbench.datasets import Mask, fixtures, masks, runs
+from radbench.datasets import Mask, chestmnist, fixtures, masks, runs
 from radbench.errors import DataError
 
 
@@ -282,3 +286,43 @@ def test_chestmnist_refuses_pickles_and_small_pictures(tmp_path, listed):
     np.savez(tmp_path / "chestmnist_64.npz", train_labels=np.zeros((3, 13), np.uint8))
     with pytest.raises(DataError, match=r"train_labels of shape \(3, 13\); expected \(N, 14\)"):
         listed("chestmnist", tmp_path)
+
+
+def test_candids_blank_codes_are_no_reading(copied, listed, pictures):
+    """A blank code says nothing: the label is blank and there is no reference mask; -1 is an empty one."""
+    root = copied("candid_ptx")
+    for name, column in (("Pneumothorax_reports.csv", "EncodedPixels"), ("chest_tube.csv", "mask_rle")):
+        table = pd.read_csv(root / name, dtype=str, keep_default_na=False)
+        table.loc[table.index[0], column] = ""
+        table.to_csv(root / name, index=False)
+    records = listed("candid_ptx", root, labels=("Pneumothorax", "Chest tube"))
+    first = pd.read_csv(root / "Pneumothorax_reports.csv", dtype=str)["SOPInstanceUID"][0]
+    assert math.isnan(records[first].labels["Pneumothorax"]) and records[first].masks == ()
+    tube = pd.read_csv(root / "chest_tube.csv", dtype=str)["anon_SOPUID"][0]
+    assert math.isnan(records[tube].labels["Chest tube"])
+    none = [record for record in records.values() if record.labels["Pneumothorax"] == 0]
+    assert none and all(record.masks[0].runs == () for record in none)
+
+
+def test_rexgradients_views_by_their_long_names_and_sections_that_are_not_there(copied, listed):
+    """POSTERO_ANTERIOR is PA and ANTERO_POSTERIOR AP, an abdomen is not frontal, and a section "None" is no report."""
+    root = copied("rexgradient")
+    (file,) = root.rglob("test_metadata_view_position.json")
+    content = json.loads(file.read_text())
+    studies = list(content.values()) if isinstance(content, dict) else content
+    for study, view, text in zip(studies, ("POSTERO_ANTERIOR", "ANTERO_POSTERIOR", "AP (KUB)"), ("None", "nan", "Clear."), strict=False):
+        study["ImageViewPosition"], study["Findings"] = [view] * len(study["ImagePath"]), text
+    file.write_text(json.dumps(content))
+    records = listed("rexgradient", root)
+    found = [records[study["ImagePath"][0].rsplit("/", 1)[-1].removesuffix(".png")] for study in studies[:3]]
+    assert [(record.view, record.report) for record in found] == [("PA", ""), ("AP", ""), ("OTHER", "Clear.")]
+
+
+def test_chestmnists_arrays_are_read_once_for_all_threads(written, monkeypatch):
+    """Eight threads that ask at the same time read each split's images once."""
+    read, real = [], chestmnist._array
+    monkeypatch.setattr(chestmnist, "_array", lambda file, name: (read.append(name), time.sleep(0.05), real(file, name))[2])
+    records = chestmnist.records(written("chestmnist"), chestmnist.Options())
+    with ThreadPoolExecutor(8) as pool:
+        sizes = list(pool.map(lambda record: len(record.path.read_bytes()), records))
+    assert [read.count(f"{split}_images") for split in ("train", "val", "test")] == [1, 1, 1] and min(sizes) > 0

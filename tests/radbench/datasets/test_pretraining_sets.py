@@ -359,3 +359,36 @@ def test_missing_and_truncated_files_are_reported_and_skipped(written, listed, i
     assert "cannot be read (No such file" in reasons
     assert any(word in reasons for word in ("truncated", "cannot be decoded", "not an image"))
     assert json.dumps(index.meta.facts["splits"])
+
+
+def test_mimic_files_that_are_not_there_are_not_left_out_for_their_view(copied, indexed, listed):
+    """Without the metadata table a missing DICOM is quarantined, and not left out as one of an unknown view; too many are an error."""
+    root = copied("mimic_cxr_dicom")
+    for table in root.rglob("*metadata.csv*"):
+        table.unlink()
+    whole = listed("mimic_cxr", root, frontal_only=True)
+    gone = next(record for record in whole.values() if record.path.exists())
+    gone.path.unlink()
+    assert gone.image_id in listed("mimic_cxr", root, frontal_only=True)
+    for record in list(whole.values())[: len(whole) // 2]:
+        record.path.unlink(missing_ok=True)
+    with pytest.raises(DataError, match="images cannot be used"):
+        indexed("mimic_cxr", root, frontal_only=True)
+
+
+def test_a_header_without_its_preamble_is_read(copied, listed):
+    """A DICOM whose preamble a de-identifier has cut off has the view of its header, as it has the pixels."""
+    root = copied("mimic_cxr_dicom")
+    for table in root.rglob("*metadata.csv*"):
+        table.unlink()
+    before = {name: record.view for name, record in listed("mimic_cxr", root).items()}
+    for file in root.rglob("*.dcm"):
+        file.write_bytes(file.read_bytes()[132:])
+    assert {name: record.view for name, record in listed("mimic_cxr", root).items()} == before and "PA" in before.values()
+
+
+def test_mimic_takes_the_pictures_of_which_most_are_there(copied, listed):
+    """One stray JPEG beside the DICOM files does not make every image a missing JPEG."""
+    root = copied("mimic_cxr_dicom")
+    fixtures.put(root / "figure.jpg", b"x")
+    assert {record.path.suffix for record in listed("mimic_cxr", root).values()} == {".dcm"}
