@@ -33,7 +33,8 @@ from .progress import Progress
 PERSON = ("PatientBirthDate", "PatientAddress", "PatientTelephoneNumbers", "ReferringPhysicianAddress",
           "ReferringPhysicianTelephoneNumbers", "InstitutionName", "InstitutionAddress", "MilitaryRank", "CountryOfResidence")  # fmt: skip
 #: what is an identifier; it stays in the index unless $RADBENCH_SALT is set
-IDENTIFIER = ("PatientID", "OtherPatientIDs", "AccessionNumber", "StudyID")
+IDENTIFIER = ("PatientID", "OtherPatientIDs", "IssuerOfPatientID", "AdmissionID", "AccessionNumber", "StudyID",
+              "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")  # fmt: skip  # UIDs lead back to the hospital's archive
 #: what de-identifiers write in place of a name
 NOBODY = {"anonymous", "anonymized", "anonymised", "anon", "deidentified", "removed", "unknown", "none", "patient", "name", "subject",
           "test", "xxxx"}  # fmt: skip

@@ -93,7 +93,7 @@ def read(folder: Path) -> dict[str, str]:
     """{image id: split} of published lists.
 
     Raises:
-        DataError: a list is missing (val may be), all are empty, or an id is in two of them.
+        DataError: a list is missing (val may be) or no UTF-8, all are empty, or an id is in two of them.
     """
     found: dict[str, str] = {}
     for split in SHARES:
@@ -104,7 +104,11 @@ def read(folder: Path) -> dict[str, str]:
             raise DataError(
                 file, "missing", expected="train.txt and test.txt (and val.txt), one image id per line, as in splits/ of an index"
             )
-        for number, name in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            names = file.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(file, f"not text in UTF-8 ({error})", fix="save it again as UTF-8, one image id per line") from None
+        for number, name in enumerate(names, start=1):
             if name.strip() in found:
                 raise DataError(f"{file}:{number}", f"{name.strip()} is also in {found[name.strip()]}.txt, or listed twice")
             if name.strip():

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from ..dicom import PICTURES
 from ..errors import DataError, did_you_mean
 from ..image import SUFFIXES
 from . import Mask, Record, columns, unlisted
@@ -72,7 +73,7 @@ def records(root: Path, options: Options) -> list[Record]:
             table[column] = ""
     _check_rows(path, table)
     table["study_id"] = table["study_id"].where(table["study_id"] != "", table["image"].map(_identifier))
-    texts = _reports(root, table, options.report_column)
+    texts = _reports(root, table, options)
     extra_masks = _structures(root, table)
     labels = {name: _label_values(path, table, name) for name in options.labels}
 
@@ -136,7 +137,7 @@ def _check_rows(path: Path, table: pd.DataFrame) -> None:
         return f"line {row + 2} ({table['image'].iat[row]})"
 
     for column in ("image", "subject_id"):
-        if (bad := table[column] == "").any():
+        if (bad := (table[column] == "") | (column == "image") & ~table["image"].map(lambda name: bool(PurePosixPath(name).name))).any():
             raise DataError(path, f"empty {column} in {first(bad)}", fix="every image needs a file name and a subject")
     stems = table["image"].map(_identifier)
     if (bad := stems.duplicated()).any():
@@ -176,8 +177,8 @@ def _label_values(path: Path, table: pd.DataFrame, name: str) -> list[float]:
     return values.tolist()
 
 
-def _reports(root: Path, table: pd.DataFrame, column: str) -> list[str]:
-    path = root / "reports.csv"
+def _reports(root: Path, table: pd.DataFrame, options: Options) -> list[str]:
+    path, column = root / "reports.csv", options.report_column
     if not path.is_file():
         return [""] * len(table)
     reports = _read_table(path)
@@ -188,10 +189,24 @@ def _reports(root: Path, table: pd.DataFrame, column: str) -> list[str]:
     if (reports[key] == "").any():
         line = int((reports[key] == "").to_numpy().argmax()) + 2
         raise DataError(path, f"empty {key} in line {line}", fix="every report needs the image or study that it describes")
-    texts = reports.groupby(key)[column].agg(lambda part: " ".join(part.unique()))
-    found = table[key].map(texts).fillna("").tolist()
+    keys = [key]
+    if key == "study_id" and options.subject_ids:  # studies may be numbered anew with each patient
+        if "subject_id" in reports.columns:
+            keys = ["subject_id", "study_id"]
+        else:
+            owners = table[table["study_id"].isin(reports["study_id"])].groupby("study_id")["subject_id"].nunique()
+            if (owners > 1).any():
+                raise DataError(path, f"study {owners.idxmax()!r} is of {owners.max()} subjects in metadata.csv",
+                                fix="add a column subject_id: a text belongs to one of them")  # fmt: skip
+    texts = reports.groupby(keys)[column].agg(lambda part: " ".join(part.unique()))
+    found = texts.reindex(table[keys[0]] if len(keys) == 1 else pd.MultiIndex.from_frame(table[keys])).fillna("").tolist()
     if not any(found):
-        raise DataError(path, f"no {key} of it is in metadata.csv", got=list(reports[key][:3]), expected=f"like {list(table[key][:3])}")
+        raise DataError(path, f"no {' and '.join(keys)} of it is in metadata.csv", got=reports[keys][:3].to_numpy().tolist(),
+                        expected=f"like {table[keys][:3].to_numpy().tolist()}")  # fmt: skip
+    known = table[keys].apply(tuple, axis=1)
+    if (strays := reports[~reports[keys].apply(tuple, axis=1).isin(known)]).size:
+        print(f"WARNING: {path}: {len(strays)} of {len(reports)} reports are of no image in metadata.csv, such as that of "
+              f"{' '.join(strays[keys].iloc[0])}", file=sys.stderr)  # fmt: skip
     return found
 
 
@@ -204,27 +219,41 @@ def _structures(root: Path, table: pd.DataFrame) -> dict[str, list[Mask]]:
         if column not in rows.columns:
             raise DataError(path, f"no column {column!r}", got=list(rows.columns))
     folders = [root / name for name in ("masks", "masks_structures") if (root / name).is_dir()]
-    here = {entry.name: entry for folder in folders for entry in folder.iterdir()}
+    here = {entry.relative_to(folder).as_posix(): entry for folder in reversed(folders) for entry in folder.rglob("*")}
+    images = {_identifier(image): image for image in table["image"]}
     found: dict[str, list[Mask]] = {}
     for row in rows.to_dict("records"):
         bit = int(float(row["bit"])) if re.fullmatch(r"\d+(\.0)?", row.get("bit", "")) else None
         if row.get("bit") and bit is None:
             raise DataError(path, f"bit {row['bit']!r} of {row['structure']}", expected="a whole number from 0 to 15, or empty")
         if row.get("image"):
-            name = row["mask_file"]
+            name, image = row["mask_file"], images.get(_identifier(row["image"]))
+            if image is None:
+                raise DataError(path, f"the image {row['image']!r} of {row['structure']!r} is not in metadata.csv",
+                                expected=f"like {table['image'].iat[0]!r}")  # fmt: skip
             mask_path = here.get(name) or _inside(folders[0] if folders else root / "masks", name, path)
-            found.setdefault(row["image"], []).append(Mask(row["structure"], mask_path, bit))
+            found.setdefault(image, []).append(Mask(row["structure"], mask_path, bit))
             continue
-        for image in table["image"]:
-            name = row["mask_file"].replace("{stem}", Path(image).stem)
+        taken: dict[str, str] = {}
+        for identifier, image in images.items():
+            full, bare = (row["mask_file"].replace("{stem}", stem) for stem in (identifier, PurePosixPath(identifier).name))
+            name = full if full in here else bare
             if name in here:
+                if name in taken:
+                    raise DataError(path, f"the mask {name!r} is that of {taken[name]!r} and of {image!r}", expected="a mask per image",
+                                    fix=f"lay them in folders like the images ({full}), or name the image of each mask")  # fmt: skip
+                taken[name] = image
                 found.setdefault(image, []).append(Mask(row["structure"], here[name], bit))
+        if not taken:
+            raise DataError(path, f"{row['mask_file']!r} of {row['structure']!r} is the mask of no image", got=sorted(here)[:3],
+                            expected=f"{full!r} and the like, in masks/")  # fmt: skip
     return found
 
 
 def _identifier(image: str) -> str:
-    """The image's path without suffix: file names may repeat between folders of patients."""
-    return str(PurePosixPath(image).with_suffix(""))
+    """The image's path without the suffix of a picture: file names may repeat between folders of patients, and a UID has no suffix."""
+    path = PurePosixPath(image)
+    return str(path.with_suffix("")) if path.suffix.lower() in {*SUFFIXES, *PICTURES, ".img"} and path.name else str(path)
 
 
 def _inside(folder: Path, name: str, table: Path) -> Path:

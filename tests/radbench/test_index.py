@@ -83,7 +83,8 @@ def test_a_broken_file_moves_nobody(folder, tmp_path):
 def test_an_owners_test_split_keeps_its_copies(folder, tmp_path):
     """Of equal pictures of an owner's split both test images stay, and the training image, which comes first, does not."""
     edit_table(folder, lambda table: table.assign(split=["train"] * 10 + ["test"] * (len(table) - 10), subject_id=table.index, mask=""))
-    (folder / "structures.csv").unlink()
+    for name in ("structures.csv", "reports.csv"):
+        (folder / name).unlink()
     names = pd.read_csv(folder / "metadata.csv")["image"].tolist()
     for name in (names[20], names[30]):
         shutil.copy(folder / "images" / names[3], folder / "images" / name)

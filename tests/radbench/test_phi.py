@@ -218,7 +218,7 @@ def test_the_report_says_what_was_searched(tmp_path):
     (results / "c.csv").hardlink_to(results / "a.csv")
     text = phi.report(phi.check(folder, results))
     assert "searched: 2 values of persons and 2 identifiers of 2 DICOM files in 2 outputs" in text
-    assert "by their path alone: 1 of" in text and "not searched: 1 values" in text
+    assert "by their path alone: 1 of" in text and "not searched: 3 values" in text  # "7", and the UID "1.2.3" of both
     assert "person: in no output" in text and f"identifier: in {results / 'a.csv'}\n" in text and "RADBENCH_SALT" in text
 
 
@@ -246,3 +246,17 @@ def test_many_values_are_one_pattern(tmp_path):
     terms = {term for number in range(1000) for term in phi._whole(f"HOSP{number:05}")}
     pattern = re.compile(phi._one_pattern(terms))
     assert all(pattern.search(f"xhosp{number:05}.") and not pattern.search(f"hosp{number:05}1") for number in range(1000))
+
+
+@pytest.mark.parametrize("tag", ["SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "AccessionNumber"])
+def test_uids_of_the_archive_are_identifiers(folder, tmp_path, capsys, tag):
+    """A UID of a DICOM that is an image's or a study's id in the index is found and said, with the way to hide it."""
+    value = "1.2.392.200036.9125.9.0.900001.1" if tag.endswith("UID") else "ACC4711"
+    (folder / "images" / "0.dcm").write_bytes(content(dataset(PIXELS, PatientName="DOE^JANE0X", **{tag: value})))
+    table = pd.read_csv(folder / "metadata.csv", dtype=str)
+    table.loc[0, "study_id"] = value
+    table.to_csv(folder / "metadata.csv", index=False)
+    indexed(folder, tmp_path / "results")
+    assert stage.check_phi(folder, tmp_path / "results") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("identifier: in ")]
+    assert "index.parquet" in line

@@ -119,3 +119,13 @@ def test_shares_must_divide_the_patients(tmp_path):
                     "statistics: {reference: raw_pixels}\n")  # fmt: skip
     with pytest.raises(ConfigError, match=r"config\.yaml:5: datasets\.d\.shares"):
         load(yaml.safe_load(path.read_text()), path)
+
+
+def test_lists_of_other_editors_are_read(tmp_path):
+    """A byte order mark is no part of the first id; a list that is no UTF-8 is an error that says how to save it."""
+    (tmp_path / "train.txt").write_bytes("\ufeffa\r\nb\r\n".encode())
+    (tmp_path / "test.txt").write_text("c\n")
+    assert splits.read(tmp_path) == {"a": "train", "b": "train", "c": "test"}
+    (tmp_path / "test.txt").write_bytes("c\n".encode("utf-16"))
+    with pytest.raises(DataError, match=r"test\.txt: not text in UTF-8.*save it again as UTF-8"):
+        splits.read(tmp_path)
