@@ -220,6 +220,11 @@ def test_a_reduced_copy_beside_the_release_is_not_taken_for_it(tmp_path):
         DataError, match=r"a\.png is there 2 times, in different sizes; got \['images-224/a\.png', 'images_001/images/a\.png'\]"
     ):
         Tree(tmp_path).lookup(1, (".png",)).find("a.png")
+    (tmp_path / "images-224" / "a.png").unlink()
+    (tmp_path / "images-224" / "a.png").symlink_to("nowhere")
+    with pytest.raises(DataError, match="is there 2 times"):
+        Tree(tmp_path).lookup(1, (".png",)).find("a.png")
+    (tmp_path / "images-224" / "a.png").unlink()
     put(tmp_path / "images-224" / "a.png", b"the whole picture")
     assert Tree(tmp_path).lookup(1, (".png",)).find("a.png").read_bytes() == b"the whole picture"
 
