@@ -49,8 +49,8 @@ def overlap(datasets: Sequence[str], results: Path = Path("results")) -> artifac
         prints = {name: Fingerprints(index, work / f"prints-{name}.npy") for name, index in present.items()}
         counts, pairs = [], []
         report = Progress("overlap", len(present) * (len(present) + 1) // 2, "pairs of data sets")
-        for one, other in itertools.combinations_with_replacement(present, 2):
-            part = work / f"part-{one}-{other}.parquet"
+        for number, (one, other) in enumerate(itertools.combinations_with_replacement(present, 2)):
+            part = work / f"part-{number:05}.parquet"
             if not part.exists():
                 whole = compare(present[one], present[other], prints[one], prints[other]).assign(dataset=one, other=other)
                 with artifact.replacing(part) as handle:

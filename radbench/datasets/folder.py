@@ -219,7 +219,7 @@ def _structures(root: Path, table: pd.DataFrame) -> dict[str, list[Mask]]:
         if column not in rows.columns:
             raise DataError(path, f"no column {column!r}", got=list(rows.columns))
     folders = [root / name for name in ("masks", "masks_structures") if (root / name).is_dir()]
-    here = {entry.relative_to(folder).as_posix(): entry for folder in reversed(folders) for entry in folder.rglob("*")}
+    here = {entry.relative_to(folder).as_posix(): entry for folder in folders for entry in folder.rglob("*")}
     images = {_identifier(image): image for image in table["image"]}
     found: dict[str, list[Mask]] = {}
     for row in rows.to_dict("records"):

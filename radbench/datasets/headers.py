@@ -4,6 +4,7 @@ import math
 import warnings
 from pathlib import Path
 
+from .. import dicom
 from . import columns
 from .files import File, opened
 
@@ -14,7 +15,7 @@ VIEWS = {"PA": "PA", "AP": "AP", "LL": "LATERAL", "RL": "LATERAL", "LATERAL": "L
 def read(file: File, otherwise: str = "UNKNOWN", unread: str | None = None) -> tuple[str, str, float]:
     """View, sex and age (years). A picture, or a header that says nothing, has the view `otherwise`.
 
-    A file that is not there, or without a header that can be read, has the view `unread` where that is given.
+    A file that is not there, or whose header cannot be read, has the view `unread` where that is given.
     """
     import pydicom
 
@@ -24,6 +25,9 @@ def read(file: File, otherwise: str = "UNKNOWN", unread: str | None = None) -> t
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # ages are written "58", which the standard would write "058Y"
             with opened(file) as source:
+                if not dicom.looks_like(source.read(132), file.suffix):
+                    return otherwise, "", math.nan
+                source.seek(0)
                 # force: de-identifiers cut the preamble off, and radbench.dicom reads such files
                 tags = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=[*WANTED, "Rows"], force=True)
             if "Rows" not in tags:

@@ -387,6 +387,17 @@ def test_a_header_without_its_preamble_is_read(copied, listed):
     assert {name: record.view for name, record in listed("mimic_cxr", root).items()} == before and "PA" in before.values()
 
 
+def test_mimic_pictures_without_views_are_not_frontal(copied, listed):
+    """JPEGs without the metadata table tell no view: under frontal_only they are left out, and only a missing one goes on."""
+    root = copied("mimic_cxr")
+    for table in root.rglob("*metadata.csv*"):
+        keys = pd.read_csv(table, dtype=str)[["subject_id", "study_id", "dicom_id"]]
+        keys.to_csv(root / "cxr-record-list.csv.gz", index=False)
+        table.unlink()
+    kept = listed("mimic_cxr", root, frontal_only=True)
+    assert len(listed("mimic_cxr", root)) > len(kept) and not [record for record in kept.values() if record.path.exists()]
+
+
 def test_mimic_takes_the_pictures_of_which_most_are_there(copied, listed):
     """One stray JPEG beside the DICOM files does not make every image a missing JPEG."""
     root = copied("mimic_cxr_dicom")
