@@ -43,6 +43,7 @@ class Options:
     labels: Sequence[str] = ()  # words of the column Labels, such as "pleural effusion"; none by default
     frontal_only: bool = False
     pediatric: bool = True  # False: without children
+    invert: bool = True  # rows of MONOCHROME1; public loaders differ (torchxrayvision inverts none), and no copy could be seen
 
 
 def records(root: Path, options: Options) -> list[Record]:
@@ -80,7 +81,7 @@ def records(root: Path, options: Options) -> list[Record]:
             image_id=entry["ImageID"].removesuffix(".png"), patient_id=entry["PatientID"], study_id=entry["StudyID"], view=view, split="",
             site="", sex=columns.sex(entry.get("PatientSex_DICOM", "")), age=ages[row], path=path,
             labels=blank if words is None else {name: float(name in words) for name in options.labels}, masks=(),
-            report=entry.get("Report", ""), inverted=entry["PhotometricInterpretation_DICOM"].upper() == "MONOCHROME1",
+            report=entry.get("Report", ""), inverted=options.invert and entry["PhotometricInterpretation_DICOM"].upper() == "MONOCHROME1",
             left_out=left_out,
         ))  # fmt: skip
     return found + files.unlisted()

@@ -269,6 +269,13 @@ def test_padchest_pixels_are_deep_and_upright(written, indexed, pictures):
     assert any(path.startswith("2.zip/") for path in index["path"]) and of
 
 
+def test_padchests_rows_of_monochrome1_may_be_left_as_they_are(written, listed):
+    """With `invert: false` no row is inverted; by default those are that the table calls MONOCHROME1."""
+    root = written("padchest")
+    assert {record.inverted for record in listed("padchest", root).values()} == {True, False}
+    assert {record.inverted for record in listed("padchest", root, invert=False).values()} == {False}
+
+
 def fixtures_id(picture):
     digits = fixtures.identifier("padchest", picture.number, digits=20)
     return (fixtures.PADCHEST_BROKEN if picture.number == 12 else f"2168401113669640{digits}").removesuffix(".png")
