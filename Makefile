@@ -1,6 +1,6 @@
 # make run                                                     the whole workflow on phantom data
 # make run CONFIG=config/folder.yaml ROOT=path/to/tidy/folder   the same on your own images
-# make test                                                    all tests, two files at a time (WORKERS=4: four; up to 8 GiB each)
+# make test                                                    all tests, two files at a time (WORKERS=4: four; up to 12 GiB each)
 # make encoder NAME=my_encoder                                 a new encoders/my_encoder.py from the template
 CONFIG ?= config/config.yaml
 ROOT ?=

@@ -27,7 +27,7 @@ def one_thread():
 @pytest.fixture(scope="session")
 def subject_of() -> Callable[[str], Subject]:
     """The subject of an id, with random weights whatever lies in the cache."""
-    return functools.lru_cache(2)(lambda name: Subject(name, find(name)))  # a ViT-L alone takes 1.2 GiB
+    return functools.lru_cache(1)(lambda name: Subject(name, find(name)))  # a ViT-L alone takes 1.2 GiB, a ViT-g 4.5
 
 
 @pytest.fixture(scope="session")
