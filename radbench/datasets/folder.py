@@ -198,6 +198,10 @@ def _reports(root: Path, table: pd.DataFrame, options: Options) -> list[str]:
             if (owners > 1).any():
                 raise DataError(path, f"study {owners.idxmax()!r} is of {owners.max()} subjects in metadata.csv",
                                 fix="add a column subject_id: a text belongs to one of them")  # fmt: skip
+    if keys == ["study_id"] and "subject_id" in reports.columns and (mixed := reports.groupby(key)["subject_id"].nunique() > 1).any():
+        raise DataError(
+            path, f"study {mixed.idxmax()!r} is of several subjects, and subject_ids is off", fix="name the `image` of each text"
+        )
     texts = reports.groupby(keys)[column].agg(lambda part: " ".join(part.unique()))
     found = texts.reindex(table[keys[0]] if len(keys) == 1 else pd.MultiIndex.from_frame(table[keys])).fillna("").tolist()
     if not any(found):

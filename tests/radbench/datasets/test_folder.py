@@ -40,6 +40,12 @@ def test_a_report_of_nobody_knows_whom_is_refused(made):
     assert made(TWO, reports="image,text\nb.png,two\n")["b"].report == "two"
 
 
+def test_reports_of_subjects_that_are_not_used_are_not_mixed(made):
+    """With subject_ids off, a study under which the reports have two subjects is refused."""
+    with pytest.raises(DataError, match=r"study '1' is of several subjects, and subject_ids is off"):
+        made(TWO, options={"subject_ids": False}, reports="subject_id,study_id,text\nP1,1,one\nP2,1,two\n")
+
+
 def test_reports_of_other_images_are_told(made, capsys):
     """Reports that no image of the table belongs to are counted on stderr with the first of them; the others are read."""
     found = made(TWO.replace("P2,1", "P2,2"), reports="study_id,text\n1,one\n7,seven\n8,eight\n")
