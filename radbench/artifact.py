@@ -365,6 +365,7 @@ def _publish(source: Path, folder: Path, names: Iterable[str]) -> None:
             shutil.copyfile(source / name, temporary)
         os.utime(temporary)  # snakemake must see an output newer than its inputs
         os.replace(temporary, folder / name)
+        temporary.unlink(missing_ok=True)  # of two links to one file a rename removes neither
 
 
 def _write_gap(folder, base, reason, facts, make_absent, publish) -> Meta:

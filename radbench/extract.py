@@ -8,6 +8,7 @@ reading them back from disk (docs/performance.md).
 """
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -259,7 +260,7 @@ class Sender:
 
     def __call__(self, pieces: Iterable[torch.Tensor]) -> torch.Tensor:
         """Pieces of a batch in pinned memory -> the batch, which is not to be read before `arrived`."""
-        with torch.cuda.stream(self._stream):  # of None: no stream, no change
+        with torch.cuda.stream(self._stream) if self._stream is not None else contextlib.nullcontext():
             parts = [piece.to(self._device, non_blocking=True) for piece in pieces]
             return torch.cat(parts) if len(parts) > 1 else parts[0]
 

@@ -226,7 +226,9 @@ def _write_index(work: Path, dataset: str, spec: Spec, root: Path, records: list
     if len(structures) > MAX_STRUCTURES:
         raise DataError(root, f"{len(structures)} structures", expected=f"at most {MAX_STRUCTURES} per data set")
     mask_dtype = np.dtype(f"uint{next(bits for bits in (8, 16, 32) if len(structures) <= bits)}")
-    listed = pd.DataFrame({"patient_id": [_patient(dataset, record) for record in records], "split": [record.split for record in records]}
+    # by the owner's ids alone: the same release under another name in the configuration has the same splits
+    listed = pd.DataFrame({"patient_id": [record.patient_id or record.image_id for record in records],
+                           "split": [record.split for record in records]}
                           | {f"labels.{name}": np.array([record.labels.get(name, np.nan) for record in records], dtype=np.float32)
                              for name in dict.fromkeys(name for record in records for name in record.labels)})  # fmt: skip
     # of all that is listed, before a file is opened: a broken one moves nobody, and lists that contradict each other cost no decoding

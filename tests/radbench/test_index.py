@@ -80,6 +80,16 @@ def test_a_broken_file_moves_nobody(folder, tmp_path):
         name: rest for name, *rest in zip(cut["image_id"], cut["split"], cut["fold"], strict=True)}  # fmt: skip
 
 
+def test_splits_do_not_depend_on_the_name_of_the_data_set(folder, tmp_path):
+    """The same folder under two names in the configuration has the same splits and folds."""
+    tables = []
+    for name in ("rsna", "rsna_512"):
+        build_index(name, Spec("folder", root=str(folder), options={"labels": ["Cardiomegaly"]}), tmp_path / "results")
+        tables.append(Index(tmp_path / "results" / "index" / name))
+    for column in ("image_id", "split", "fold"):
+        np.testing.assert_array_equal(tables[0][column], tables[1][column])
+
+
 def test_an_owners_test_split_keeps_its_copies(folder, tmp_path):
     """Of equal pictures of an owner's split both test images stay, and the training image, which comes first, does not."""
     edit_table(folder, lambda table: table.assign(split=["train"] * 10 + ["test"] * (len(table) - 10), subject_id=table.index, mask=""))
